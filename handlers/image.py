@@ -1,0 +1,129 @@
+"""Bytes of a JPEG, PNG or WebP -> uint8 RGB pixels. Knows nothing of models, TorchServe or files.
+
+Training reads its images through this module too, so what a network sees in training and in serving cannot drift.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import cv2
+import imagesize
+import numpy as np
+from numpy.typing import NDArray
+
+from handlers.errors import TooLargeError, UndecodableError, UnsupportedTypeError
+
+Pixels = NDArray[np.uint8]  # (H, W, 3), RGB
+
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is refused before a single pixel is decoded."""
+
+    max_bytes: int = 16 * 2**20
+    max_pixels: int = 50_000_000
+
+
+def media_type(data: bytes) -> str | None:
+    """The image's type by its first bytes (a header field is only a claim), or None for none of the three."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    return None
+
+
+def decode(data: bytes, limits: Limits = Limits(), shorter_side: int = 1) -> Pixels:
+    """Decode to (H, W, 3) uint8 RGB, upright by its EXIF orientation, transparency laid on white.
+
+    A JPEG is decoded at 1/2, 1/4 or 1/8 scale as long as its shorter side stays at least twice `shorter_side`: libjpeg
+    then skips most of the inverse DCT, and the later resize still averages over at least 2x2 pixels.
+
+    Raises UnsupportedTypeError, TooLargeError or UndecodableError.
+    """
+    kind = media_type(data)
+    if kind is None:
+        raise UnsupportedTypeError("expected a JPEG, PNG or WebP image" if data else "the image is empty")
+    if len(data) > limits.max_bytes:
+        raise TooLargeError(f"the image has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted")
+    width, height = _size(data)
+    if width * height > limits.max_pixels:
+        raise TooLargeError(f"the image has {width}x{height} pixels; at most {limits.max_pixels:,} are accepted")
+    if kind != "image/jpeg" and _has_alpha(data):
+        return _decode_transparent(data)
+    flags = cv2.IMREAD_COLOR_RGB
+    if kind == "image/jpeg" and shorter_side > 1:
+        scale = next((s for s in (8, 4, 2) if min(width, height) >= 2 * s * shorter_side), 1)
+        flags |= _REDUCED.get(scale, 0)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        pixels = None
+    if pixels is None or (kind == "image/jpeg" and not _is_complete_jpeg(data)):
+        raise UndecodableError(f"the {kind} data is damaged or cut short")
+    return pixels.astype(np.uint8, copy=False)
+
+
+def resize_and_crop(pixels: Pixels, size: int) -> Pixels:
+    """Scale the shorter side to `size` and cut the centre out: (H, W, 3) -> (size, size, 3)."""
+    height, width = pixels.shape[:2]
+    scale = size / min(height, width)
+    if scale != 1:
+        # INTER_AREA averages when shrinking (no aliasing); enlarging with it would repeat pixels.
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        new_width, new_height = max(size, round(width * scale)), max(size, round(height * scale))
+        pixels = cv2.resize(pixels, (new_width, new_height), interpolation=how).astype(np.uint8, copy=False)
+        height, width = pixels.shape[:2]
+    top, left = (height - size) // 2, (width - size) // 2
+    return np.ascontiguousarray(pixels[top : top + size, left : left + size])
+
+
+def load(data: bytes, size: int, limits: Limits = Limits()) -> Pixels:
+    """`decode`, then `resize_and_crop`: what a network of input size `size` sees, (size, size, 3)."""
+    return resize_and_crop(decode(data, limits, shorter_side=size), size)
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    """Width and height from the header alone."""
+    try:
+        width, height = imagesize.get(io.BytesIO(data))
+    except Exception:  # on damaged headers imagesize raises whatever its parsing runs into
+        width, height = -1, -1
+    if width <= 0 or height <= 0:
+        raise UndecodableError("the image's header is damaged: it states no size")
+    return int(width), int(height)
+
+
+def _is_complete_jpeg(data: bytes) -> bool:
+    """Whether an end-of-image marker follows the last scan: libjpeg fills what is missing with grey and only warns.
+
+    Inside a scan 0xFF is always stuffed, and a thumbnail in the EXIF block stands before the last scan.
+    """
+    return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+
+
+def _has_alpha(data: bytes) -> bool:
+    if data[1:4] == b"PNG":
+        grey_or_colour_with_alpha = data[25:26] in (b"\x04", b"\x06")
+        return grey_or_colour_with_alpha or b"tRNS" in data[: max(data.find(b"IDAT"), 0)]
+    extended, lossless = data[12:16] == b"VP8X", data[12:16] == b"VP8L"
+    return len(data) > 24 and bool((extended and data[20] & 0x10) or (lossless and data[24] & 0x10))
+
+
+def _decode_transparent(data: bytes) -> Pixels:
+    """Through Pillow: OpenCV either drops the alpha channel or ignores the orientation."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGBA")
+    except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, ValueError, struct.error, ...
+        raise UndecodableError("the image data is damaged or cut short") from error
+    white = Image.new("RGBA", upright.size, "white")
+    return np.asarray(Image.alpha_composite(white, upright).convert("RGB"))
