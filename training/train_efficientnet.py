@@ -31,7 +31,7 @@ from training.captcha_dataset import CaptchaDataset, fingerprint, scan, split
 from training.cli import DataError, run_script
 from training.network import MEAN, STD, ImageClassifier
 
-Loader = DataLoader[tuple[torch.Tensor, torch.Tensor]]
+Loader = DataLoader[Any]  # yields pixels (B, 3, H, W) and labels (B,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def train_epoch(
         pixels = pixels.to(device, non_blocking=True).to(memory_format=torch.channels_last)  # (B, 3, H, W)
         loss = nn.functional.cross_entropy(model(pixels), labels.to(device), label_smoothing=0.05)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
         schedule.step()
@@ -114,9 +114,7 @@ def train(data_dir: Path, output_dir: Path, recipe: Recipe, workers: int, compil
     }
     training_set = CaptchaDataset(train_photos, groups, recipe.input_size, augmentation(recipe.input_size))
     train_loader: Loader = DataLoader(training_set, shuffle=True, drop_last=True, **options)
-    validation_loader: Loader = DataLoader(
-        CaptchaDataset(validation_photos, groups, recipe.input_size), **options
-    )
+    validation_loader: Loader = DataLoader(CaptchaDataset(validation_photos, groups, recipe.input_size), **options)
 
     model = ImageClassifier(len(groups)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     step: nn.Module = torch.compile(model) if compile_network else model  # type: ignore[assignment]

@@ -1,0 +1,72 @@
+"""Make a known image unknown: the same subject in other pixels, so that no hash of a served image can be looked up.
+
+Random crop, flip, tilt, colour, background and JPEG quality. What is written is encoded anew: no metadata survives.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import cv2
+import numpy as np
+
+from handlers.errors import UndecodableError
+from handlers.image import Pixels
+
+SIDE = 200  # pixels; enough to recognise a subject on a phone, small enough to send a dozen
+_random = secrets.SystemRandom()
+
+
+def disguise(data: bytes, side: int = SIDE) -> bytes:
+    """An image file -> a JPEG of side x side pixels that differs at every call. Raises UndecodableError."""
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if picture is None or picture.ndim != 3:
+        raise UndecodableError("a pool image is damaged")
+    pixels = _warp(picture.astype(np.uint8, copy=False), side)
+    pixels = _shift_colours(pixels)
+    ok, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _random.randint(72, 92)])
+    if not ok:
+        raise UndecodableError("a pool image cannot be encoded")
+    return encoded.tobytes()
+
+
+def _warp(picture: Pixels, side: int) -> Pixels:
+    """Crop 84-97 % of the shorter side at a random place, tilt up to 8 degrees, flip half of them: (side, side, 3)."""
+    height, width = picture.shape[:2]
+    crop = _random.uniform(0.84, 0.97) * min(height, width)
+    margin_x, margin_y = (width - crop) / 2, (height - crop) / 2
+    centre = (
+        width / 2 + _random.uniform(-1, 1) * min(margin_x, 0.12 * crop),
+        height / 2 + _random.uniform(-1, 1) * min(margin_y, 0.12 * crop),
+    )
+    matrix = cv2.getRotationMatrix2D(centre, _random.uniform(-8, 8), side / crop)
+    matrix[:, 2] += np.array([side / 2 - centre[0], side / 2 - centre[1]])
+    if _random.random() < 0.5:
+        matrix = np.array([[-1, 0, side - 1], [0, 1, 0]], float) @ np.vstack([matrix, [0, 0, 1]])
+    how = cv2.INTER_AREA if side < crop else cv2.INTER_LINEAR
+    if picture.shape[2] == 3:
+        warped = cv2.warpAffine(picture, matrix, (side, side), flags=how, borderMode=cv2.BORDER_REFLECT)
+        return warped.astype(np.uint8, copy=False)
+    warped = cv2.warpAffine(picture, matrix, (side, side), flags=how)  # (side, side, 4), clear outside
+    alpha = warped[..., 3:].astype(np.float32) / 255
+    return (warped[..., :3] * alpha + _background(side) * (1 - alpha)).astype(np.uint8)
+
+
+def _background(side: int) -> np.ndarray:
+    """A gradient between two light colours, for drawings with a transparent ground: (side, side, 3)."""
+    first, second = (np.array([_random.uniform(150, 255) for _ in range(3)], np.float32) for _ in range(2))
+    ramp = np.linspace(0, 1, side, dtype=np.float32)
+    ramp_2d = ramp[:, None] if _random.random() < 0.5 else ramp[None, :]
+    blend = np.broadcast_to(ramp_2d, (side, side))[..., None]
+    return first * (1 - blend) + second * blend
+
+
+def _shift_colours(pixels: Pixels) -> Pixels:
+    """Hue +-8 degrees, saturation, contrast and brightness +-15 %, and a little noise."""
+    hsv = cv2.cvtColor(pixels, cv2.COLOR_BGR2HSV).astype(np.float32)
+    hsv[..., 0] = (hsv[..., 0] + _random.uniform(-4, 4)) % 180  # OpenCV's unit is two degrees
+    hsv[..., 1] *= _random.uniform(0.85, 1.15)
+    shifted = cv2.cvtColor(np.clip(hsv, 0, 255).astype(np.uint8), cv2.COLOR_HSV2BGR).astype(np.float32)
+    shifted = (shifted - 128) * _random.uniform(0.85, 1.15) + 128 + _random.uniform(-15, 15)
+    noise = np.random.default_rng(secrets.randbits(128)).normal(0, 2, shifted.shape)
+    return np.clip(shifted + noise, 0, 255).astype(np.uint8)

@@ -1,0 +1,39 @@
+"""The module that TorchServe loads. Its loader demands exactly one class here; everything else is imported."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from handlers import archive, pipeline, spec
+
+log = logging.getLogger(__name__)
+
+
+class Handler:
+    """Between TorchServe's calling convention and `pipeline`."""
+
+    def initialize(self, context: Any) -> None:
+        """Check and load the unpacked archive, and run its network once. Raises SpecError."""
+        cv2.setNumThreads(1)  # workers are the unit of parallelism; OpenCV's own threads would fight over the cores
+        properties = context.system_properties
+        folder = Path(properties["model_dir"])
+        gpu_id = properties.get("gpu_id")
+        archive.check_digests(folder)
+        self._pipeline = pipeline.Pipeline.load(
+            folder, spec.read_spec(context.model_yaml_config), None if gpu_id is None else int(gpu_id)
+        )
+        network = self._pipeline.network
+        log.info("loaded %s on %s", folder.name, network.provider if network else "no network")
+
+    def handle(self, rows: list[dict[str, Any]], context: Any) -> list[bytes]:
+        """One batch: a body and a status for each request."""
+        replies = self._pipeline(rows)
+        for index, reply in enumerate(replies):
+            context.set_response_content_type(index, "application/json")
+            if reply.status != 200:
+                context.set_response_status(reply.status.value, reply.status.phrase, index)
+        return [reply.body for reply in replies]

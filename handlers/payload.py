@@ -1,0 +1,101 @@
+"""What a client may send, brought to one form. Knows nothing of images or models.
+
+Accepted: a raw body; multipart or gRPC with a field `data`, `file` or `body`; JSON, one object or
+`{"instances": [...]}`. TorchServe hands over a mapping from field name to bytes, or to what it has parsed already.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from handlers.errors import InvalidContentError, TooLargeError, UndecodableError
+
+FIELDS = ("data", "file", "body")
+MAX_INSTANCES = 100
+
+# One thing to answer: a file's bytes, or a JSON object that the task reads.
+Instance = bytes | dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """The instances of one request, or for each the error that reading it gave; `many` asks for a list of answers."""
+
+    instances: list[Instance | InvalidContentError]
+    many: bool
+
+
+def parse(row: Mapping[str, Any]) -> Payload:
+    """One request as TorchServe hands it over -> its instances.
+
+    Raises InvalidContentError, TooLargeError or UndecodableError, which concern the request as a whole.
+    """
+    value = next((row[name] for name in FIELDS if row.get(name) is not None), None)
+    if value is None:
+        names = ", ".join(repr(name) for name in sorted(row)[:5])
+        sent = f"; the request has only {names}" if row else ", or as the whole body"
+        raise InvalidContentError(f"send the content in a field 'data', 'file' or 'body'{sent}")
+    if isinstance(value, str):
+        value = value.encode()
+    if isinstance(value, (bytes, bytearray)):
+        data = bytes(value)
+        if not looks_like_json(data):
+            return Payload([data], many=False)
+        value = parse_json(data)
+    if not isinstance(value, dict):
+        raise InvalidContentError('the JSON must be an object, or {"instances": [...]} for several')
+    if "instances" not in value:
+        return Payload([value], many=False)
+    instances = value["instances"]
+    if not isinstance(instances, list) or not instances:
+        raise InvalidContentError("'instances' must be a list with at least one element")
+    if len(instances) > MAX_INSTANCES:
+        raise TooLargeError(f"'instances' has {len(instances):,} elements; at most {MAX_INSTANCES} are accepted")
+    return Payload([_instance(element) for element in instances], many=True)
+
+
+def looks_like_json(data: bytes) -> bool:
+    return data[:64].lstrip()[:1] in (b"{", b"[")
+
+
+def parse_json(data: bytes) -> Any:
+    """Strict JSON: Python's own reader would let NaN and Infinity through. Raises UndecodableError."""
+    try:
+        return json.loads(data, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise UndecodableError("the JSON is nested too deeply") from None
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError among them
+        raise UndecodableError(f"the body is not valid JSON: {error}") from None
+
+
+def binary(instance: Mapping[str, Any]) -> bytes:
+    """The bytes of a JSON instance `{"data": "<base64>"}` (also `b64`, as TensorFlow Serving names it).
+
+    Raises InvalidContentError where there are none, UndecodableError where they are not base64.
+    """
+    text = instance.get("data", instance.get("b64"))
+    if not isinstance(text, str):
+        raise InvalidContentError("""expected {"data": "<base64>"}""")
+    if text.startswith("data:"):  # a data URL, as browsers make them
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise UndecodableError("'data' is not valid base64") from None
+
+
+def _instance(element: Any) -> Instance | InvalidContentError:
+    if isinstance(element, dict):
+        return element
+    if isinstance(element, str):
+        return {"data": element}
+    return InvalidContentError("an instance must be a JSON object or a base64 string")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,119 @@
+"""A batch of requests -> one reply each. No TorchServe in here: tests and offline tools call it directly.
+
+One item's failure costs that item alone. What one instance did wrong is its own reply, and the rest of the batch runs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from handlers import payload
+from handlers.errors import InternalError, RequestError
+from handlers.network import Network
+from handlers.pool import Pool
+from handlers.spec import HandlerSpec
+from handlers.tasks import Item, Task, build_task
+
+log = logging.getLogger(__name__)
+
+POOL_VARIABLE = "MARSERVE_POOL"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: HTTPStatus
+    body: bytes
+
+
+Answer = dict[str, Any] | RequestError
+
+
+class Pipeline:
+    """One loaded model."""
+
+    def __init__(self, task: Task, network: Network | None) -> None:
+        self._task = task
+        self.network = network
+
+    @classmethod
+    def load(cls, folder: Path, spec: HandlerSpec, gpu_id: int | None = None) -> Pipeline:
+        """From an unpacked archive. Raises SpecError."""
+        pool_folder = os.environ.get(POOL_VARIABLE) or (str(folder / spec.pool) if spec.pool else "")
+        pool = Pool(Path(pool_folder)) if pool_folder else None
+        task = build_task(spec, pool)
+        return cls(task, Network(folder, spec.network, gpu_id) if spec.network else None)
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[Reply]:
+        """Requests as TorchServe hands them over -> replies, in order."""
+        payloads = [_guard(payload.parse, row) for row in rows]
+        instances: list[payload.Instance | RequestError] = []
+        for parsed in payloads:
+            instances += parsed.instances if isinstance(parsed, payload.Payload) else []
+        answers = iter(self.answer(instances))
+        replies = []
+        for parsed in payloads:
+            if isinstance(parsed, RequestError):
+                replies.append(_reply(parsed))
+            elif parsed.many:
+                replies.append(_reply({"predictions": [_body(next(answers)) for _ in parsed.instances]}))
+            else:
+                replies.append(_reply(next(answers)))
+        return replies
+
+    def answer(self, instances: Sequence[payload.Instance | RequestError]) -> list[Answer]:
+        """Decode, run and encode instances; an instance that is an error already stays one."""
+        items: list[Item | RequestError] = [
+            instance if isinstance(instance, RequestError) else _guard(self._task.decode, instance)
+            for instance in instances
+        ]
+        rows = iter(self._run([item.array for item in items if isinstance(item, Item) and item.array is not None]))
+        answers: list[Answer] = []
+        for item in items:
+            if isinstance(item, RequestError):
+                answers.append(item)
+                continue
+            row = {} if item.array is None else next(rows)
+            answers.append(row if isinstance(row, RequestError) else _guard(self._task.encode, item, row))
+        return answers
+
+    def _run(self, arrays: list[NDArray[Any]]) -> list[Mapping[str, NDArray[Any]] | RequestError]:
+        """One row per array; where a chunk fails (out of memory, say), each of its items gets the error."""
+        if self.network is None:
+            return []
+        rows: list[Mapping[str, NDArray[Any]] | RequestError] = []
+        size = self.network.spec.chunk
+        for start in range(0, len(arrays), size):
+            chunk = arrays[start : start + size]
+            ran = _guard(self.network.run, chunk)
+            rows += [ran] * len(chunk) if isinstance(ran, RequestError) else ran
+        return rows
+
+
+def _guard(step: Any, *arguments: Any) -> Any:
+    """The step's result, or its error as a value; a bug of ours goes to the log and reaches the client as a bare 500."""
+    try:
+        return step(*arguments)
+    except RequestError as error:
+        return error
+    except Exception:
+        log.exception("%s failed", getattr(step, "__qualname__", step))
+        return InternalError("the server failed on this input; its log says why")
+
+
+def _body(answer: Answer) -> dict[str, Any]:
+    return answer.body() if isinstance(answer, RequestError) else answer
+
+
+def _reply(answer: Answer) -> Reply:
+    status = answer.status if isinstance(answer, RequestError) else HTTPStatus.OK
+    text = json.dumps(_body(answer), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return Reply(status, text.encode("utf-8", "replace"))

@@ -1,0 +1,110 @@
+"""The `handler:` section of a model's YAML file as a frozen record, validated once when a worker loads it.
+
+The standard library alone does it: a validation framework would cost every worker memory and start-up time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args, get_type_hints
+
+from handlers.errors import SpecError
+
+PROVIDERS = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpec:
+    """The ONNX file and how it is run. Its one input is (batch, *input_shape) of `input_type`."""
+
+    file: str
+    input_shape: tuple[int, ...]
+    input_type: str = "uint8"
+    outputs: tuple[str, ...] = ("probabilities",)
+    # How many items one `session.run` takes. On a CPU more is slower: the activations fall out of the cache.
+    chunk: int = 4
+    threads: int = 1
+    provider: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.provider not in PROVIDERS:
+            raise SpecError(f"handler.network.provider must be one of {', '.join(PROVIDERS)}, not {self.provider!r}")
+        for name in ("chunk", "threads"):
+            if getattr(self, name) < 1:
+                raise SpecError(f"handler.network.{name} must be at least 1")
+        if not self.input_shape or min(self.input_shape) < 1:
+            raise SpecError("handler.network.input_shape must be a list of positive numbers")
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsSpec:
+    """What one image may weigh before anything of it is decoded."""
+
+    max_bytes: int = 16 * 2**20
+    max_pixels: int = 50_000_000
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 1 or self.max_pixels < 1:
+            raise SpecError("handler.limits.max_bytes and max_pixels must be positive")
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerSpec:
+    """One model. `task` names the module that decodes and encodes; everything else is data."""
+
+    task: str
+    labels: tuple[str, ...] = ()
+    network: NetworkSpec | None = None
+    # A folder of images inside the archive; the environment variable MARSERVE_POOL replaces it.
+    pool: str = ""
+    limits: LimitsSpec = field(default_factory=LimitsSpec)
+    # A request that this model answers: {"file": name} inside the archive, or {"json": {...}}.
+    example: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_spec(config: Any) -> HandlerSpec:
+    """The whole model-config mapping -> the record of its `handler:` section. Raises SpecError."""
+    section = config.get("handler") if isinstance(config, Mapping) else None
+    if not isinstance(section, Mapping):
+        raise SpecError("model-config.yaml has no 'handler:' section")
+    record: HandlerSpec = _record(HandlerSpec, section, "handler")
+    return record
+
+
+def _record(kind: type[Any], section: Mapping[str, Any], where: str) -> Any:
+    hints = get_type_hints(kind)
+    required = {
+        f.name
+        for f in dataclasses.fields(kind)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    }
+    if unknown := sorted(set(section) - set(hints)):
+        raise SpecError(f"{where} has unknown keys: {', '.join(unknown)}; known are {', '.join(sorted(hints))}")
+    if missing := sorted(required - set(section)):
+        raise SpecError(f"{where} lacks {', '.join(missing)}")
+    return kind(**{name: _value(hints[name], value, f"{where}.{name}") for name, value in section.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """Check one value against its field's type; lists become tuples, mappings records."""
+    for option in get_args(hint) or ():
+        if dataclasses.is_dataclass(option) and isinstance(option, type):  # `Record | None`
+            return None if value is None else _value(option, value, where)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise SpecError(f"{where} must be a section of keys and values")
+        return _record(hint, value, where)
+    if hint in (tuple[str, ...], tuple[int, ...]):
+        element = get_args(hint)[0]
+        if not isinstance(value, (list, tuple)) or not all(type(v) is element for v in value):
+            raise SpecError(f"{where} must be a list of {element.__name__}")
+        return tuple(value)
+    if hint in (str, int):
+        if type(value) is not hint:
+            raise SpecError(f"{where} must be {'text' if hint is str else 'a whole number'}, not {value!r}")
+        return value
+    if not isinstance(value, Mapping):
+        raise SpecError(f"{where} must be a section of keys and values")
+    return value
