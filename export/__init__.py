@@ -1,1 +1,1 @@
-
+"""Checkpoint -> ONNX -> parity gate -> archive. `python -m export NAME` is the door."""

@@ -99,7 +99,7 @@ class Pipeline:
 
 
 def _guard(step: Any, *arguments: Any) -> Any:
-    """The step's result, or its error as a value; a bug of ours goes to the log and reaches the client as a bare 500."""
+    """The step's result, or its error as a value; a bug of ours goes to the log, the client gets a bare 500."""
     try:
         return step(*arguments)
     except RequestError as error:

@@ -34,7 +34,8 @@ class Pool:
     def __init__(self, folder: Path) -> None:
         """Read `folder`/pool.json. Raises SpecError where it or a file it names is missing or wrong."""
         self._groups: dict[str, list[PoolImage]] = {}
-        for image in _read_index(folder):
+        images, self.attribution = _read_index(folder)
+        for image in images:
             self._groups.setdefault(image.group, []).append(image)
         if len(self._groups) < 2 or min(map(len, self._groups.values())) < 2:
             counts = ", ".join(f"{group}: {len(images)}" for group, images in self._groups.items()) or "none"
@@ -73,10 +74,12 @@ class Pool:
         return _random.choices(groups, [len(self._groups[group]) for group in groups])[0]
 
 
-def _read_index(folder: Path) -> list[PoolImage]:
+def _read_index(folder: Path) -> tuple[list[PoolImage], str]:
+    """The images, and whom to thank for them."""
     try:
-        entries = json.loads((folder / INDEX).read_bytes())["images"]
-        images = [PoolImage(folder / entry["file"], entry["group"]) for entry in entries]
+        index = json.loads((folder / INDEX).read_bytes())
+        images = [PoolImage(folder / entry["file"], entry["group"]) for entry in index["images"]]
+        attribution = str(index.get("attribution") or "Not stated.")
     except FileNotFoundError:
         raise SpecError(f"{folder} is no pool: it has no {INDEX}; make one with `marserve pool build`") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -84,4 +87,4 @@ def _read_index(folder: Path) -> list[PoolImage]:
     for image in images:
         if not isinstance(image.group, str) or image.path.parent != folder or not image.path.is_file():
             raise SpecError(f"{folder / INDEX} names {image.path.name}, which is not a file beside it")
-    return images
+    return images, attribution

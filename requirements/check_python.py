@@ -3,8 +3,5 @@
 import sys
 
 if not (3, 11) <= sys.version_info[:2] <= (3, 12):
-    sys.exit(
-        "marserve needs Python 3.11 or 3.12, and {} is {}.{}: name another one, as in `make serve PYTHON=python3.12`".format(
-            sys.executable, *sys.version_info[:2]
-        )
-    )
+    found = ".".join(map(str, sys.version_info[:2]))
+    sys.exit("marserve needs Python 3.11 or 3.12, this is " + found + ": try `make serve PYTHON=python3.12`")

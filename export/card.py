@@ -1,0 +1,41 @@
+"""Model cards: `specs/NAME.md` with its figures filled in from the training's and the export's own records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from export.errors import ExportError
+
+
+def fill_card(template: Path, metadata: Mapping[str, Any]) -> str:
+    """Replace every `$key_subkey` by metadata["key"]["subkey"], so that a card cannot state another model's figures.
+
+    Raises ExportError for a placeholder that the metadata does not have.
+    """
+    values = _flatten(metadata)
+    try:
+        return Template(template.read_text()).substitute(values)
+    except KeyError as error:
+        raise ExportError(
+            f"{template}: nothing known as ${error.args[0]}; known: {', '.join(sorted(values))}"
+        ) from None
+    except ValueError as error:
+        raise ExportError(f"{template}: {error}") from None
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, entry in value.items():
+        if isinstance(entry, Mapping):
+            flat |= _flatten(entry, f"{prefix}{key}_")
+            flat[prefix + key] = ", ".join(f"{k} {v:,}" if type(v) is int else f"{k} {v}" for k, v in entry.items())
+        elif isinstance(entry, bool | str | int):
+            flat[prefix + key] = f"{entry:,}" if type(entry) is int else str(entry)
+        elif isinstance(entry, float):
+            flat[prefix + key] = f"{entry:.4g}"
+        elif isinstance(entry, list | tuple):
+            flat[prefix + key] = ", ".join(map(str, entry))
+    return flat

@@ -1,0 +1,92 @@
+"""A checkpoint of `training/train_efficientnet.py` -> the files, labels and records of its archive."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from export.errors import ExportError
+from export.onnx_file import ServedClassifier, write_onnx
+from export.parity import check_parity
+from handlers import image
+from handlers.errors import RequestError
+from training.captcha_dataset import scan
+from training.cli import DataError
+from training.network import ImageClassifier
+
+PARITY_IMAGES = 70
+
+
+def read_meta(checkpoint: Path) -> dict[str, Any]:
+    """The meta.json beside a checkpoint. Raises ExportError."""
+    path = checkpoint.with_name("meta.json")
+    if not checkpoint.is_file():
+        raise ExportError(f"{checkpoint} does not exist; train one with training/train_efficientnet.py")
+    try:
+        meta: dict[str, Any] = json.loads(path.read_text())
+        meta["classes"], meta["preprocessing"]["input_size"], meta["trained_at"]
+    except FileNotFoundError:
+        raise ExportError(f"{path} is missing: it states the classes and the preprocessing of {checkpoint}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{path} is not the meta.json of a training: {error!r}") from None
+    return meta
+
+
+def load_network(checkpoint: Path, classes: Sequence[str]) -> ServedClassifier:
+    model = ImageClassifier(len(classes))
+    try:
+        model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ExportError(
+            f"{checkpoint} holds no weights for EfficientNet-B0 with {len(classes)} classes: {reason}"
+        ) from None
+    return ServedClassifier(model).eval()
+
+
+def export_network(
+    checkpoint: Path, meta: dict[str, Any], data_dir: Path | None, example: Path, target: Path
+) -> dict[str, Any]:
+    """Write the ONNX file and hold it against PyTorch; returns the parity's record. Raises ExportError."""
+    size = meta["preprocessing"]["input_size"]
+    model = load_network(checkpoint, meta["classes"])
+    write_onnx(model, (size, size, 3), target)
+    inputs = photographs(data_dir, size) if data_dir else crops(example, size)
+    return asdict(check_parity(model, target, inputs))
+
+
+def photographs(data_dir: Path, size: int) -> list[tuple[str, NDArray[np.uint8]]]:
+    """Up to 70 photographs, evenly over a two-level folder: name and pixels (size, size, 3)."""
+    try:
+        photos = scan(data_dir)
+    except DataError as error:
+        raise ExportError(str(error)) from error
+    chosen = [photos[i] for i in np.linspace(0, len(photos) - 1, min(PARITY_IMAGES, len(photos))).astype(int)]
+    loaded = []
+    for photo in chosen:
+        try:
+            loaded.append((str(photo.path), image.load(photo.path.read_bytes(), size)))
+        except RequestError as error:
+            raise ExportError(f"{photo.path}: {error}") from error
+    return loaded
+
+
+def crops(example: Path, size: int) -> list[tuple[str, NDArray[np.uint8]]]:
+    """Without a data folder: 70 different crops of the spec's own example photograph."""
+    whole = image.decode(example.read_bytes())  # (H, W, 3)
+    random = np.random.default_rng(0)
+    result = []
+    for index in range(PARITY_IMAGES):
+        side = int(min(whole.shape[:2]) * random.uniform(0.3, 1))
+        top, left = (int(random.integers(0, extent - side + 1)) for extent in whole.shape[:2])
+        pixels = image.resize_and_crop(whole[top : top + side, left : left + side], size)
+        result.append((f"{example.name} crop {index}", pixels))
+    return result

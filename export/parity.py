@@ -1,0 +1,63 @@
+"""The gate of every export: the ONNX file must give the probabilities that PyTorch gives, on real inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from export.errors import ExportError
+
+TOLERANCE = 1e-4
+BATCH_SIZES = (1, 2, 7)
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far apart the two are over all inputs and batch sizes."""
+
+    inputs: int
+    max_difference: float
+    tolerance: float = TOLERANCE
+    batch_sizes: tuple[int, ...] = BATCH_SIZES
+
+
+def check_parity(
+    model: nn.Module, path: Path, inputs: Sequence[tuple[str, NDArray[Any]]], tolerance: float = TOLERANCE
+) -> Parity:
+    """Compare probabilities on named inputs, each (*input_shape), at batch 1, 2 and 7.
+
+    Raises ExportError that names the worst input where any probability is off by more than `tolerance`, or where the
+    most probable label differs.
+    """
+    names = [name for name, _ in inputs]
+    arrays = np.stack([array for _, array in inputs])  # (N, *input_shape)
+    with torch.inference_mode():
+        expected = np.concatenate([model(torch.from_numpy(a[None])).numpy() for a in arrays])  # (N, classes)
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    input_name = session.get_inputs()[0].name
+    worst = 0.0
+    for batch in BATCH_SIZES:
+        got = np.concatenate(
+            [session.run(None, {input_name: arrays[i : i + batch]})[0] for i in range(0, len(arrays), batch)]
+        )
+        difference = np.abs(got - expected).max(axis=1)  # (N,)
+        differs = got.argmax(axis=1) != expected.argmax(axis=1)
+        # NaN compares false with everything, so the gate asks for what is good.
+        bad = ~(difference <= tolerance) | differs
+        if bad.any():
+            index = int(np.where(bad, np.nan_to_num(difference, nan=np.inf), -1).argmax())
+            raise ExportError(
+                f"parity fails at batch {batch} for {int(bad.sum())} of {len(names)} inputs; worst is {names[index]}: "
+                f"PyTorch {expected[index].round(5).tolist()}, ONNX {got[index].round(5).tolist()} "
+                f"(tolerance {tolerance:g})"
+            )
+        worst = max(worst, float(difference.max()))
+    return Parity(len(names), worst, tolerance)
