@@ -5,7 +5,7 @@ GPU    ?= $(if $(shell nvidia-smi -L 2>/dev/null),1,0)
 SERVE_LOCK := requirements/serve$(if $(filter 1,$(GPU)),-gpu).txt
 DEV    := .venv-dev/bin
 
-.PHONY: serve test lint lock
+.PHONY: serve test lint lock protos
 serve: .venv/$(notdir $(SERVE_LOCK))
 	@exec .venv/bin/marserve serve $(ARGS)
 
@@ -42,3 +42,7 @@ lock:
 	@$(LOCK) --extra gpu -o requirements/serve-gpu.txt
 	@$(LOCK) --extra dev -o requirements/dev.txt
 	@$(DEV)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" requirements/uv.in -o requirements/uv.txt
+
+# Client stubs from the protocol files inside TorchServe's jar; a test holds the committed ones against it.
+protos: .venv-dev/dev.txt
+	@$(DEV)/python marserve/protos/generate.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ import cv2
 from handlers import archive, pipeline, spec
 
 log = logging.getLogger(__name__)
+
+# Whoever warms a server up asks which worker has answered, to know when all of them have.
+WARM_UP_HEADER = "marserve-warm-up"
+WORKER_HEADER = "marserve-worker"
 
 
 class Handler:
@@ -27,13 +32,16 @@ class Handler:
             folder, spec.read_spec(context.model_yaml_config), None if gpu_id is None else int(gpu_id)
         )
         network = self._pipeline.network
-        log.info("loaded %s on %s", folder.name, network.provider if network else "no network")
+        log.info("loaded on %s", network.provider if network else "no network")
+        logging.getLogger().setLevel(logging.WARNING)  # TorchServe's worker would log a line per request
 
     def handle(self, rows: list[dict[str, Any]], context: Any) -> list[bytes]:
         """One batch: a body and a status for each request."""
         replies = self._pipeline(rows)
         for index, reply in enumerate(replies):
             context.set_response_content_type(index, "application/json")
+            if context.get_request_header(index, WARM_UP_HEADER):
+                context.set_response_header(index, WORKER_HEADER, str(os.getpid()))
             if reply.status != 200:
                 context.set_response_status(reply.status.value, reply.status.phrase, index)
         return [reply.body for reply in replies]

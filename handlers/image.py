@@ -17,7 +17,8 @@ from handlers.errors import TooLargeError, UndecodableError, UnsupportedTypeErro
 
 Pixels = NDArray[np.uint8]  # (H, W, 3), RGB
 
-_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+# IMREAD_REDUCED_COLOR_n would also ask for BGR, which OpenCV refuses together with IMREAD_COLOR_RGB.
+_REDUCED = {2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 8: cv2.IMREAD_REDUCED_GRAYSCALE_8}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Photographs in a two-level folder `images/<group>/<class>/*.jpg|png`: the label is the group.
+"""Photographs in a two-level folder `images/<group>/<class>/*.jpg|png`: the label is the group. Hidden files are none.
 
 As a script it counts them: `python training/captcha_dataset.py --data_dir ./images`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from sklearn.model_selection import train_test_split
 from torch.utils.data import Dataset
 
 from handlers import image
+from handlers.errors import RequestError
 from training.cli import DataError, run_script
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -34,11 +36,11 @@ def scan(data_dir: Path) -> list[Photo]:
     if not data_dir.is_dir():
         raise DataError(f"{data_dir} is not a folder; expected {data_dir}/<group>/<class>/*.jpg|png")
     photos = []
-    for group in sorted(p for p in data_dir.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        if any(p.suffix.lower() in SUFFIXES for p in group.iterdir()):
+    for group in _folders(data_dir):
+        if any(_is_photo(p) for p in group.iterdir()):
             raise DataError(f"{group} holds images itself; they belong one level down, in {group}/<class>/")
-        for folder in sorted(p for p in group.iterdir() if p.is_dir()):
-            found = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and p.is_file()]
+        for folder in _folders(group):
+            found = [p for p in sorted(folder.iterdir()) if _is_photo(p)]
             if not found:
                 raise DataError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}); fill it or remove it")
             photos += [Photo(path, group.name, folder.name) for path in found]
@@ -46,6 +48,14 @@ def scan(data_dir: Path) -> list[Photo]:
     if len(groups) < 2:
         raise DataError(f"{data_dir} has {len(groups)} group(s) with images; a classifier needs at least two")
     return photos
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(p for p in parent.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _is_photo(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def split(photos: Sequence[Photo], validation_share: float, seed: int) -> tuple[list[Photo], list[Photo]]:
@@ -66,7 +76,7 @@ def fingerprint(photos: Sequence[Photo]) -> str:
     digest = hashlib.sha256()
     for photo in photos:
         place = f"{photo.group}/{photo.class_name}/{photo.path.name}"
-        digest.update(place.encode() + b"\0" + hashlib.sha256(photo.path.read_bytes()).digest())
+        digest.update(os.fsencode(place) + b"\0" + hashlib.sha256(photo.path.read_bytes()).digest())
     return digest.hexdigest()
 
 
@@ -74,6 +84,7 @@ class CaptchaDataset(Dataset[tuple[torch.Tensor, int]]):
     """Photographs as the handlers decode them: uint8 (3, size, size), and the index of their group.
 
     `augment` maps one uint8 image (3, H, W) to another; without it an image is resized and cropped as in serving.
+    An item that cannot be decoded raises DataError with its path.
     """
 
     def __init__(
@@ -94,11 +105,14 @@ class CaptchaDataset(Dataset[tuple[torch.Tensor, int]]):
     def __getitem__(self, item: int) -> tuple[torch.Tensor, int]:
         photo = self.photos[item]
         data = photo.path.read_bytes()
-        if self.augment is None:
-            pixels = torch.from_numpy(image.load(data, self.size)).permute(2, 0, 1)
-        else:
-            whole = image.decode(data, shorter_side=self.size)
-            pixels = self.augment(torch.from_numpy(whole).permute(2, 0, 1))
+        try:
+            if self.augment is None:
+                pixels = torch.from_numpy(image.load(data, self.size)).permute(2, 0, 1)
+            else:
+                whole = image.decode(data, shorter_side=self.size)
+                pixels = self.augment(torch.from_numpy(whole).permute(2, 0, 1))
+        except RequestError as error:
+            raise DataError(f"{photo.path}: {error}") from None
         return pixels, self._index[photo.group]
 
 

@@ -119,11 +119,16 @@ def train(data_dir: Path, output_dir: Path, recipe: Recipe, workers: int, compil
     model = ImageClassifier(len(groups)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     step: nn.Module = torch.compile(model) if compile_network else model  # type: ignore[assignment]
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.02)
+    steps = recipe.epochs * len(train_loader)
+    warm_up = 0.2 if steps != 5 else 0.3  # a fifth of 5 steps is a warm-up of no length: torch divides by zero
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=recipe.epochs * len(train_loader), pct_start=0.2
+        optimizer, recipe.learning_rate, total_steps=steps, pct_start=warm_up
     )
 
-    output_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"--output_dir {output_dir} cannot be made: {error.strerror}") from None
     meta: dict[str, Any] = {
         "architecture": "torchvision efficientnet_b0",
         "classes": groups,
@@ -145,7 +150,7 @@ def train(data_dir: Path, output_dir: Path, recipe: Recipe, workers: int, compil
         },
     }
     history: list[dict[str, float]] = []
-    best = 0.0
+    best = -1.0  # so that the first epoch is kept whatever it reached
     waited = 0
     for epoch in range(1, recipe.epochs + 1):
         started = time.monotonic()
@@ -196,11 +201,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     for name, low in (("batch_size", 2), ("epochs", 1), ("patience", 1), ("input_size", 32), ("workers", 0)):
         if getattr(args, name) < low:
-            parser.error(f"--{name} must be at least {low}")
+            raise DataError(f"--{name} must be at least {low}")
     if not 0 < args.validation_share < 1:
-        parser.error("--validation_share must lie between 0 and 1")
+        raise DataError("--validation_share must lie between 0 and 1")
     if not args.learning_rate > 0:
-        parser.error("--learning_rate must be positive")
+        raise DataError("--learning_rate must be positive")
+    if not 0 <= args.seed < 2**32:
+        raise DataError("--seed must lie between 0 and 4294967295")
     recipe = Recipe(
         **{name: getattr(args, name) for name in Recipe.__slots__},
     )

@@ -1,0 +1,5 @@
+"""`python -m marserve`."""
+
+from marserve.cli import main
+
+main()

@@ -1,0 +1,111 @@
+"""Look into a `.mar` without unpacking or running it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from handlers.archive import DIGESTS
+from marserve.errors import MarserveError
+
+_MANIFEST = "MAR-INF/MANIFEST.json"
+_METADATA = "metadata.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # they become parts of URLs and paths
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What an archive says of itself. `metadata` and `handler` are empty in archives that marserve did not make."""
+
+    path: Path
+    name: str
+    version: str
+    config: Mapping[str, Any]
+    handler: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    files: Mapping[str, int]  # name -> bytes
+    changed: tuple[str, ...] = field(default=())  # files that are not the ones that were packed
+
+    def read(self, name: str) -> bytes:
+        with zipfile.ZipFile(self.path) as archive:
+            return archive.read(name)
+
+    def unpack(self, prefix: str, target: Path) -> None:
+        """Write the files below `prefix`/ into `target`, which is made."""
+        target.mkdir(parents=True)
+        with zipfile.ZipFile(self.path) as archive:
+            for name in self.files:
+                place = Path(name)
+                if name.startswith(f"{prefix}/") and place.parent == Path(prefix):
+                    (target / place.name).write_bytes(archive.read(name))
+
+
+def read_archive(path: Path) -> Archive:
+    """Read and check one archive. Raises MarserveError for what is no archive, or a damaged one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise MarserveError(f"{path} is damaged: {damaged} does not match its checksum")
+            files = {entry.filename: entry.file_size for entry in archive.infolist() if not entry.is_dir()}
+            manifest = json.loads(archive.read(_MANIFEST))
+            model = manifest["model"]
+            config_file = model.get("configFile", "")
+            config = yaml.safe_load(archive.read(config_file)) if config_file in files else {}
+            metadata = json.loads(archive.read(_METADATA)) if _METADATA in files else {}
+            changed = _changed(archive) if DIGESTS in files else ()
+            handler = config.get("handler") or {}
+            name, version = model["modelName"], str(model["modelVersion"])
+            if not (_NAME.fullmatch(name) and _NAME.fullmatch(version)):
+                raise MarserveError(f"{path}: model name {name!r} or version {version!r} has odd characters")
+            return Archive(path, name, version, config, handler, metadata, files, changed)
+    except FileNotFoundError:
+        raise MarserveError(f"{path} does not exist") from None
+    except OSError as error:
+        raise MarserveError(f"cannot read {path}: {error.strerror}") from None
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise MarserveError(f"{path} is not a readable archive ({error}): export or copy it again") from None
+    except (KeyError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MarserveError(f"{path} is not a TorchServe archive: {reason}") from None
+
+
+def _changed(archive: zipfile.ZipFile) -> tuple[str, ...]:
+    digests = json.loads(archive.read(DIGESTS))
+    names = set(archive.namelist())
+    return tuple(
+        name
+        for name, digest in sorted(digests.items())
+        if name not in names or hashlib.sha256(archive.read(name)).hexdigest() != digest
+    )
+
+
+def find_archives(model_store: Path, wanted: list[str]) -> list[Archive]:
+    """The archives of a model store, all or those named (`captcha_image` or `captcha_image.mar`), in order.
+
+    Raises MarserveError for an empty store, a name that is not there, or the first archive that cannot be served.
+    """
+    if not model_store.is_dir():
+        raise MarserveError(f"the model store {model_store} is not a folder; name another with --model-store")
+    paths = {path.stem: path for path in sorted(model_store.glob("*.mar"))}
+    if not paths:
+        raise MarserveError(f"{model_store} holds no .mar archive; make one with `python -m export`")
+    names = [name.removesuffix(".mar") for name in wanted] or list(paths)
+    if missing := [name for name in names if name not in paths]:
+        raise MarserveError(f"no {', '.join(missing)} in {model_store}; it has {', '.join(paths)}")
+    archives = [read_archive(paths[name]) for name in dict.fromkeys(names)]
+    for archive in archives:
+        if archive.changed:
+            raise MarserveError(
+                f"{archive.path} is damaged: {', '.join(archive.changed)} differ from digests.json; export it again"
+            )
+    if len({(archive.name, archive.version) for archive in archives}) < len(archives):
+        raise MarserveError("two archives hold the same version of the same model; choose with --models")
+    return archives

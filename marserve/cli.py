@@ -1,0 +1,156 @@
+"""The command line: flags in, one line per mistake out. What the commands do is in the modules they call."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from marserve.errors import MarserveError
+from marserve.settings import DEFAULT_PORT
+
+app = typer.Typer(
+    help="Serve trained models on TorchServe, without PyTorch.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+pool_app = typer.Typer(help="Pools of images for random challenges.", no_args_is_help=True)
+app.add_typer(pool_app, name="pool")
+
+Port = Annotated[int, typer.Option(min=1100, max=65000, help="The REST port.")]
+
+
+@app.command()
+def serve(
+    model_store: Annotated[Path, typer.Option(help="Folder with .mar archives.")] = Path("model_store"),
+    config: Annotated[Path, typer.Option(help="TorchServe's server-wide settings.")] = Path("config.properties"),
+    port: Annotated[
+        int | None,
+        typer.Option(min=1100, max=65000, help="REST port; the other four ports move with it.  [default: 8080]"),
+    ] = None,
+    models: Annotated[list[str] | None, typer.Option(help="Serve only this one; repeat for more.")] = None,
+    pool: Annotated[
+        Path | None, typer.Option(help="Draw random images from this pool instead of the shipped one.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Return when ready; `marserve stop` ends it.")] = False,
+) -> None:
+    """Start TorchServe with the archives of a model store and wait until every worker has answered."""
+    from handlers.errors import SpecError
+    from handlers.pool import Pool
+    from marserve import serve as module
+
+    if pool is not None:
+        try:
+            Pool(pool)
+        except SpecError as error:
+            raise MarserveError(str(error)) from None
+    names = [name for entry in models or [] for name in entry.split(",") if name]
+    options = module.Options(model_store, config, port, names, pool)
+    (module.detach if detach else module.serve)(options)
+
+
+@app.command()
+def stop(port: Port = DEFAULT_PORT) -> None:
+    """Stop the server that `marserve serve` started on this port."""
+    from marserve import serve as module
+
+    module.stop(port)
+
+
+@app.command()
+def predict(
+    name: Annotated[str, typer.Argument(help="The model.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="What to send: images, or JSON requests.", exists=True, dir_okay=False)
+    ],
+    use_grpc: Annotated[bool, typer.Option("--grpc", help="Over gRPC instead of REST.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON line per file instead of a table.")] = False,
+    url: Annotated[str, typer.Option(help="The server's REST address.")] = "http://127.0.0.1:8080",
+    grpc_address: Annotated[str, typer.Option(help="The server's gRPC address.")] = "127.0.0.1:7070",
+) -> None:
+    """Send files to a running server and print its answers; exit code 1 if any failed."""
+    from marserve.client import Client, GrpcClient, RestClient
+
+    client: Client = GrpcClient(grpc_address) if use_grpc else RestClient(url)
+    table = Table("file", "answer", "confidence")
+    failed = False
+    with client:
+        for file in files:
+            answer = client.predict(name, file.read_bytes())
+            failed = failed or bool(answer.error)
+            if as_json:
+                print(
+                    json.dumps({"file": str(file), **answer.body, **({"failed": answer.error} if answer.error else {})})
+                )
+            elif answer.error:
+                table.add_row(str(file), f"error: {answer.error}", "")
+            elif "label" in answer.body:
+                table.add_row(str(file), str(answer.body["label"]), f"{answer.body.get('confidence', '')}")
+            else:
+                table.add_row(str(file), _short(json.dumps(answer.body)), "")
+    if not as_json:
+        Console().print(table)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def inspect(
+    archive: Annotated[Path, typer.Argument(help="A .mar file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
+) -> None:
+    """Print what is inside an archive, and whether its files are the ones that were packed."""
+    from marserve.archive import read_archive
+
+    found = read_archive(archive)
+    if as_json:
+        fields = ("name", "version", "config", "metadata", "files", "changed")
+        print(json.dumps({name: getattr(found, name) for name in fields}, indent=2))
+    else:
+        console = Console(highlight=False)
+        console.print(f"{found.name}  version {found.version}", markup=False)
+        settings = {key: value for key, value in found.config.items() if key != "handler"}
+        for title, section in (("TorchServe", settings), ("handler", found.handler), ("metadata", found.metadata)):
+            console.print(f"\n{title}")
+            for key, value in section.items():
+                console.print(f"  {key}: {value if isinstance(value, str | int) else json.dumps(value)}", markup=False)
+        console.print("\nfiles")
+        for name, size in found.files.items():
+            console.print(
+                f"  {size:>12,}  {name}{'  CHANGED since it was packed' if name in found.changed else ''}", markup=False
+            )
+    if found.changed:
+        raise MarserveError(f"{', '.join(found.changed)}: not the files that were packed")
+
+
+@pool_app.command("build")
+def pool_build(
+    folder: Annotated[Path, typer.Argument(help="<group>/<class>/*.jpg|png, as for training.")],
+    output: Annotated[Path, typer.Option(help="The pool's folder; must not exist yet.")] = Path("pool"),
+    archive: Annotated[Path, typer.Option(help="The image model that judges.")] = Path("model_store/captcha_image.mar"),
+    min_confidence: Annotated[float, typer.Option(min=0, max=1, help="Below it an image is doubtful.")] = 0.9,
+    attribution: Annotated[str, typer.Option(help="Whom to thank, and the licence.")] = "Not stated.",
+) -> None:
+    """Make a pool of those images that decode, are no duplicates and that the model sees as their folder says."""
+    from marserve.pool import build_pool
+
+    build_pool(folder, output, archive, min_confidence, attribution)
+
+
+def _short(text: str, width: int = 100) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def main() -> None:
+    """The entry point: a MarserveError becomes one line and exit code 1."""
+    try:
+        app()
+    except MarserveError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

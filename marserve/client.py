@@ -1,0 +1,114 @@
+"""Ask a running server for predictions, over REST or gRPC: the same answers either way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+from urllib.parse import quote
+
+import grpc
+import httpx
+
+from marserve.errors import MarserveError
+
+TIMEOUT = 60.0  # seconds
+_MAX_MESSAGE = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`body` is what the model replied; `error` says why there is no prediction, or is empty."""
+
+    body: Mapping[str, Any]
+    error: str = ""
+
+
+class Client(Protocol):
+    def predict(self, name: str, data: bytes) -> Answer:
+        """One request. Raises MarserveError where no server answers."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class RestClient:
+    def __init__(self, url: str) -> None:
+        try:
+            self._http = httpx.Client(base_url=url, timeout=TIMEOUT)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise MarserveError(f"{url!r} is not a server's address: {error}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def predict(self, name: str, data: bytes) -> Answer:
+        kind = "application/json" if data[:64].lstrip()[:1] in (b"{", b"[") else "application/octet-stream"
+        try:
+            reply = self._http.post(
+                f"/predictions/{quote(name, safe='')}", content=data, headers={"content-type": kind}
+            )
+        except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
+            raise MarserveError(
+                f"no answer from {self._http.base_url}: {error}; is `marserve serve` running?"
+            ) from None
+        return read_reply(reply.content, reply.status_code)
+
+
+class GrpcClient:
+    def __init__(self, address: str) -> None:
+        from marserve.protos import inference_pb2, inference_pb2_grpc
+
+        self._address = address
+        self._request = inference_pb2.PredictionsRequest
+        options = [("grpc.max_send_message_length", _MAX_MESSAGE), ("grpc.max_receive_message_length", _MAX_MESSAGE)]
+        self._channel = grpc.insecure_channel(address, options)
+        self._stub = inference_pb2_grpc.InferenceAPIsServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+
+    def predict(self, name: str, data: bytes) -> Answer:
+        try:
+            reply = self._stub.Predictions(self._request(model_name=name, input={"data": data}), timeout=TIMEOUT)
+        except grpc.RpcError as error:
+            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                raise MarserveError(
+                    f"no answer from {self._address}: {error.details()}; is `marserve serve` running?"
+                ) from None
+            return Answer({}, f"{error.code().name}: {_detail(error.details() or '')}")
+        # TorchServe drops an item's own status on gRPC: an error arrives as OK, with the error in its body.
+        return read_reply(reply.prediction, 200)
+
+
+def read_reply(content: bytes, status: int) -> Answer:
+    """A reply's body and HTTP status -> answer, whichever of the two says that it failed."""
+    try:
+        body = json.loads(content)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        return Answer({}, f"the server replied {status} with a body that is no JSON object")
+    if isinstance(error := body.get("error"), dict):
+        return Answer(body, f"{error.get('code', 'error')}: {error.get('message', '')}")
+    if status != 200:  # TorchServe's own errors: {"code": 404, "type": "...", "message": "..."}
+        return Answer(body, f"{status}: {body.get('message', body)}")
+    return Answer(body)
+
+
+def _detail(text: str) -> str:
+    """TorchServe packs a JSON error into the status' details; its message says it in words."""
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        return text

