@@ -1,0 +1,159 @@
+"""`marserve pool build`: a folder of photographs -> a pool that challenges can draw from, judged by the image model."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from rich.progress import track
+
+from handlers import image
+from handlers.errors import RequestError, SpecError
+from handlers.pipeline import Pipeline
+from handlers.pool import INDEX, Pool
+from handlers.spec import read_spec
+from marserve.archive import read_archive
+from marserve.errors import MarserveError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+STORED_SIDE = 256  # pixels of the shorter side; challenges show less
+SMALLEST_SIDE = 32
+HASH_SIDE = 16
+NEAR = 12  # of 256 bits: re-encoded and slightly cropped copies differ by fewer, other pictures by far more
+BATCH = 64
+UNREADABLE, SMALL, DUPLICATE = "unreadable", "too small", "duplicate"
+DISAGREES, UNSURE, KEPT = "model disagrees with the folder", "low confidence", "kept"
+
+
+def build_pool(folder: Path, output: Path, archive: Path, min_confidence: float, attribution: str) -> Counter[str]:
+    """Write the pool and print how many images went where; returns these counts. Raises MarserveError.
+
+    What is kept is written anew (no metadata, no file names). Nothing is written unless the whole pool is good.
+    """
+    if output.exists():
+        raise MarserveError(f"{output} exists already: remove it or choose another --output")
+    candidates = list(_candidates(folder))
+    with tempfile.TemporaryDirectory(prefix="marserve-pool-") as scratch:
+        pipeline, labels = _load_model(archive, Path(scratch, "model"))
+        if strangers := sorted({group for _, group in candidates} - set(labels)):
+            raise MarserveError(f"{archive} knows the groups {', '.join(labels)}, not {', '.join(strangers)}")
+        staging = Path(scratch, "pool")
+        staging.mkdir()
+        entries, counts = _select(candidates, pipeline, min_confidence, staging)
+        index = {"attribution": attribution, "images": entries}
+        (staging / INDEX).write_text(json.dumps(index, indent=1) + "\n")
+        for fate in (KEPT, UNREADABLE, SMALL, DUPLICATE, DISAGREES, UNSURE):
+            print(f"{counts[fate]:8,}  {fate}")
+        try:
+            pool = Pool(staging)
+        except SpecError:
+            raise MarserveError("too few images are left for a pool: two groups of two at least") from None
+        output.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(staging, output)
+    print(f"{output}: {', '.join(f'{group} {count:,}' for group, count in pool.counts.items())}")
+    return counts
+
+
+def _candidates(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Image files of a two-level folder, and the group of each."""
+    paths = sorted(p for p in folder.glob("*/*/*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not paths:
+        raise MarserveError(f"{folder} has no images in <group>/<class>/*.jpg|png|webp")
+    for path in paths:
+        yield path, path.parent.parent.name
+
+
+def _load_model(archive: Path, target: Path) -> tuple[Pipeline, tuple[str, ...]]:
+    """Unpack an archive that marserve made and load it here, without a server."""
+    if read_archive(archive).changed:
+        raise MarserveError(f"{archive} is damaged; export it again")
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(target)  # zipfile keeps every member below `target`
+    try:
+        spec = read_spec(yaml.safe_load((target / "model-config.yaml").read_bytes()))
+        if spec.task != "image_classification":
+            raise MarserveError(f"{archive} is no image classifier but {spec.task}")
+        return Pipeline.load(target, spec), spec.labels
+    except (SpecError, OSError) as error:
+        raise MarserveError(f"{archive} cannot be loaded: {error}") from None
+
+
+def _select(
+    candidates: list[tuple[Path, str]], pipeline: Pipeline, min_confidence: float, target: Path
+) -> tuple[list[dict[str, str]], Counter[str]]:
+    """Write the images that pass into `target`; their index entries, and how many met which fate."""
+    counts: Counter[str] = Counter()
+    entries: list[dict[str, str]] = []
+    seen = _SeenHashes(len(candidates))
+    batches = [candidates[start : start + BATCH] for start in range(0, len(candidates), BATCH)]
+    for batch in track(batches, description="judging images", transient=True, disable=not sys.stderr.isatty()):
+        data = [path.read_bytes() for path, _ in batch]
+        for (_, group), content, answer in zip(batch, data, pipeline.answer(data), strict=True):
+            if isinstance(answer, RequestError):
+                fate = UNREADABLE
+            elif answer["label"] != group:
+                fate = DISAGREES
+            elif answer["confidence"] < min_confidence:
+                fate = UNSURE
+            else:
+                pixels = image.decode(content, shorter_side=STORED_SIDE)
+                if min(pixels.shape[:2]) < SMALLEST_SIDE:
+                    fate = SMALL
+                elif seen.add(difference_hash(pixels)):
+                    fate = KEPT
+                    entries.append({"file": _write(pixels, target), "group": group})
+                else:
+                    fate = DUPLICATE
+            counts[fate] += 1
+    return entries, counts
+
+
+def difference_hash(pixels: image.Pixels) -> NDArray[np.uint8]:
+    """(H, W, 3) -> 32 bytes: whether each of 16x16 grey cells is darker than its right neighbour.
+
+    Source: N. Krawetz, Kind of Like That, 2013 (dHash), with 16 cells a side instead of 8.
+    """
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    cells = cv2.resize(grey, (HASH_SIDE + 1, HASH_SIDE), interpolation=cv2.INTER_AREA)
+    return np.packbits(cells[:, 1:] > cells[:, :-1])
+
+
+class _SeenHashes:
+    """The hashes so far, in one array that a new one is compared with at once."""
+
+    def __init__(self, most: int) -> None:
+        self._hashes = np.empty((most, HASH_SIDE * HASH_SIDE // 8), np.uint8)
+        self._count = 0
+
+    def add(self, new: NDArray[np.uint8]) -> bool:
+        """False where a near one is there already."""
+        distances = np.bitwise_count(self._hashes[: self._count] ^ new).sum(axis=1)
+        if distances.size and distances.min() <= NEAR:
+            return False
+        self._hashes[self._count] = new
+        self._count += 1
+        return True
+
+
+def _write(pixels: image.Pixels, target: Path) -> str:
+    """Store at most 256 pixels a side under a random name: neither name nor metadata of the source survives."""
+    shorter = min(pixels.shape[:2])
+    if shorter > STORED_SIDE:
+        height, width = (round(extent * STORED_SIDE / shorter) for extent in pixels.shape[:2])
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    name = f"{secrets.token_hex(8)}.jpg"
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 92]
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), quality)
+    (target / name).write_bytes(encoded.tobytes())
+    return name
