@@ -28,7 +28,8 @@ PACKAGE_SHA256 = "55ee7d13485dec86e9f38c1f3a645a13382d33ff97c0cd845ee824b0aef45e
 ATTRIBUTION = (
     "All emojis designed by [OpenMoji](https://openmoji.org) – the open-source emoji and icon project. License: "
     "[CC BY-SA 4.0](https://creativecommons.org/licenses/by-sa/4.0/). From the npm package openmoji 17.0.0, the "
-    "categories `animals-nature` (its `animal-*` part) and `objects`, rendered to 192 pixels; the pool keeps that licence."
+    "categories `animals-nature` (its `animal-*` part) and `objects`, rendered to 192 pixels; the "
+    "pool keeps that licence."
 )
 SIDE = 192  # pixels
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def read_meta(checkpoint: Path) -> dict[str, Any]:
         raise ExportError(f"{checkpoint} does not exist; train one with training/train_efficientnet.py")
     try:
         meta: dict[str, Any] = json.loads(path.read_text())
-        meta["classes"], meta["preprocessing"]["input_size"], meta["trained_at"]
+        meta["classes"], meta["members"], meta["preprocessing"]["input_size"], meta["trained_at"]
     except FileNotFoundError:
         raise ExportError(f"{path} is missing: it states the classes and the preprocessing of {checkpoint}") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -40,14 +40,16 @@ def read_meta(checkpoint: Path) -> dict[str, Any]:
     return meta
 
 
-def load_network(checkpoint: Path, classes: Sequence[str]) -> ServedClassifier:
-    model = ImageClassifier(len(classes))
+def load_network(checkpoint: Path, members: Mapping[str, Sequence[str]]) -> ServedClassifier:
+    """The trained network behind a softmax; `members` has every group's classes. Raises ExportError."""
+    model = ImageClassifier([index for index, classes in enumerate(members.values()) for _ in classes])
     try:
         model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0]
+        classes = sum(map(len, members.values()))
         raise ExportError(
-            f"{checkpoint} holds no weights for EfficientNet-B0 with {len(classes)} classes: {reason}"
+            f"{checkpoint} holds no weights for EfficientNet-B0 with {classes} classes: {reason}"
         ) from None
     return ServedClassifier(model).eval()
 
@@ -57,7 +59,7 @@ def export_network(
 ) -> dict[str, Any]:
     """Write the ONNX file and hold it against PyTorch; returns the parity's record. Raises ExportError."""
     size = meta["preprocessing"]["input_size"]
-    model = load_network(checkpoint, meta["classes"])
+    model = load_network(checkpoint, meta["members"])
     write_onnx(model, (size, size, 3), target)
     inputs = photographs(data_dir, size) if data_dir else crops(example, size)
     return asdict(check_parity(model, target, inputs))

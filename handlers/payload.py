@@ -38,8 +38,9 @@ def parse(row: Mapping[str, Any]) -> Payload:
     value = next((row[name] for name in FIELDS if row.get(name) is not None), None)
     if value is None:
         names = ", ".join(repr(name) for name in sorted(row)[:5])
-        sent = f"; the request has only {names}" if row else ", or as the whole body"
-        raise InvalidContentError(f"send the content in a field 'data', 'file' or 'body'{sent}")
+        if row:
+            raise InvalidContentError(f"expected a field 'data', 'file' or 'body'; the request has only {names}")
+        raise InvalidContentError("the request is empty, or a form: send a body with the Content-Type of what it is")
     if isinstance(value, str):
         value = value.encode()
     if isinstance(value, (bytes, bytearray)):

@@ -9,7 +9,7 @@ import argparse
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,8 +80,14 @@ def fingerprint(photos: Sequence[Photo]) -> str:
     return digest.hexdigest()
 
 
+def classes_of(photos: Sequence[Photo]) -> dict[str, list[str]]:
+    """Every group's classes, both sorted: the order in which networks count them."""
+    groups = sorted({photo.group for photo in photos})
+    return {group: sorted({photo.class_name for photo in photos if photo.group == group}) for group in groups}
+
+
 class CaptchaDataset(Dataset[tuple[torch.Tensor, int]]):
-    """Photographs as the handlers decode them: uint8 (3, size, size), and the index of their group.
+    """Photographs as the handlers decode them: uint8 (3, size, size), and the index of their class.
 
     `augment` maps one uint8 image (3, H, W) to another; without it an image is resized and cropped as in serving.
     An item that cannot be decoded raises DataError with its path.
@@ -90,14 +96,15 @@ class CaptchaDataset(Dataset[tuple[torch.Tensor, int]]):
     def __init__(
         self,
         photos: Sequence[Photo],
-        groups: Sequence[str],
+        members: Mapping[str, Sequence[str]],
         size: int,
         augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         self.photos = photos
         self.size = size
         self.augment = augment
-        self._index = {group: index for index, group in enumerate(groups)}
+        pairs = [(group, name) for group, classes in members.items() for name in classes]
+        self._index = {pair: index for index, pair in enumerate(pairs)}
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -113,7 +120,7 @@ class CaptchaDataset(Dataset[tuple[torch.Tensor, int]]):
                 pixels = self.augment(torch.from_numpy(whole).permute(2, 0, 1))
         except RequestError as error:
             raise DataError(f"{photo.path}: {error}") from None
-        return pixels, self._index[photo.group]
+        return pixels, self._index[photo.group, photo.class_name]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -5,6 +5,8 @@ Source: Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torchvision.models import efficientnet_b0
@@ -15,17 +17,35 @@ STD = (0.229, 0.224, 0.225)
 
 
 class ImageClassifier(nn.Module):
-    """uint8 pixels (B, 3, H, W), RGB -> logits (B, classes)."""
+    """uint8 pixels (B, 3, H, W), RGB -> log-probabilities of the groups (B, groups).
+
+    The network itself tells the classes apart, which teaches it more per image than the few groups would; a group's
+    probability is the sum over its classes. `group_of_class` has the index of the group for every class.
+    """
 
     mean: torch.Tensor
     std: torch.Tensor
+    membership: torch.Tensor  # (classes, groups), one 1 in each row
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, group_of_class: Sequence[int]) -> None:
         super().__init__()
-        self.network = efficientnet_b0(num_classes=classes)
+        self.network = efficientnet_b0(num_classes=len(group_of_class), stochastic_depth_prob=0.1)
+        head = self.network.classifier[-1]
+        nn.init.normal_(head.weight, std=0.01)  # torchvision's range grows as the classes get fewer
+        nn.init.zeros_(head.bias)
+        membership = nn.functional.one_hot(torch.tensor(group_of_class)).float()
+        self.register_buffer("membership", membership, persistent=False)
         self.register_buffer("mean", 255 * torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+    def class_logits(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) -> (B, classes)."""
         logits: torch.Tensor = self.network((pixels.float() - self.mean) / self.std)
         return logits
+
+    def group_log_probabilities(self, class_logits: torch.Tensor) -> torch.Tensor:
+        """(B, classes) -> (B, groups)."""
+        return torch.log(class_logits.softmax(dim=1) @ self.membership)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.group_log_probabilities(self.class_logits(pixels))

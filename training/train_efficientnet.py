@@ -1,4 +1,4 @@
-"""Train EfficientNet-B0 to tell the groups of a two-level photo folder apart.
+"""Train EfficientNet-B0 to tell the groups of a two-level photo folder apart, taught by their classes.
 
     python training/train_efficientnet.py --data_dir ./images --output_dir ./models
 
@@ -13,7 +13,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from training.captcha_dataset import CaptchaDataset, fingerprint, scan, split
+from training.captcha_dataset import CaptchaDataset, classes_of, fingerprint, scan, split
 from training.cli import DataError, run_script
 from training.network import MEAN, STD, ImageClassifier
 
@@ -58,7 +58,8 @@ def augmentation(size: int) -> v2.Compose:
 
 
 def train_epoch(
-    model: nn.Module,
+    model: ImageClassifier,
+    class_logits: Callable[[torch.Tensor], torch.Tensor],
     loader: Loader,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
@@ -68,9 +69,9 @@ def train_epoch(
     """One pass over the training data; the mean loss."""
     model.train()
     total = torch.zeros((), device=device)
-    for pixels, labels in tqdm(loader, desc=title, unit="batch", leave=False):
+    for pixels, labels in tqdm(loader, desc=title, unit="batch", leave=False, disable=None):
         pixels = pixels.to(device, non_blocking=True).to(memory_format=torch.channels_last)  # (B, 3, H, W)
-        loss = nn.functional.cross_entropy(model(pixels), labels.to(device), label_smoothing=0.05)
+        loss = nn.functional.cross_entropy(class_logits(pixels), labels.to(device), label_smoothing=0.05)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -81,17 +82,23 @@ def train_epoch(
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, loader: Loader, device: torch.device) -> tuple[float, float]:
-    """Mean loss and accuracy (0 to 1)."""
+def evaluate(model: ImageClassifier, loader: Loader, device: torch.device) -> dict[str, float]:
+    """Mean loss over the classes, and the share of images whose group and whose class is right (0 to 1)."""
     model.eval()
-    loss = correct = count = 0.0
+    loss = groups_right = classes_right = count = 0.0
     for pixels, labels in loader:
-        logits = model(pixels.to(device).to(memory_format=torch.channels_last))
+        logits = model.class_logits(pixels.to(device).to(memory_format=torch.channels_last))
         labels = labels.to(device)
+        groups = model.membership[labels].argmax(1)
         loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
-        correct += float((logits.argmax(1) == labels).sum())
+        groups_right += float((model.group_log_probabilities(logits).argmax(1) == groups).sum())
+        classes_right += float((logits.argmax(1) == labels).sum())
         count += len(labels)
-    return loss / count, correct / count
+    return {
+        "val_accuracy": groups_right / count,
+        "val_class_accuracy": classes_right / count,
+        "val_loss": loss / count,
+    }
 
 
 def train(data_dir: Path, output_dir: Path, recipe: Recipe, workers: int, compile_network: bool) -> None:
@@ -99,7 +106,8 @@ def train(data_dir: Path, output_dir: Path, recipe: Recipe, workers: int, compil
     np.random.seed(recipe.seed)
     torch.manual_seed(recipe.seed)
     photos = scan(data_dir)
-    groups = sorted({photo.group for photo in photos})
+    members = classes_of(photos)
+    groups = list(members)
     train_photos, validation_photos = split(photos, recipe.validation_share, recipe.seed)
     if len(train_photos) < recipe.batch_size:
         raise DataError(f"{len(train_photos)} training images do not fill one batch of {recipe.batch_size}")
@@ -112,12 +120,13 @@ def train(data_dir: Path, output_dir: Path, recipe: Recipe, workers: int, compil
         "persistent_workers": workers > 0,
         "pin_memory": device.type == "cuda",
     }
-    training_set = CaptchaDataset(train_photos, groups, recipe.input_size, augmentation(recipe.input_size))
+    training_set = CaptchaDataset(train_photos, members, recipe.input_size, augmentation(recipe.input_size))
     train_loader: Loader = DataLoader(training_set, shuffle=True, drop_last=True, **options)
-    validation_loader: Loader = DataLoader(CaptchaDataset(validation_photos, groups, recipe.input_size), **options)
+    validation_loader: Loader = DataLoader(CaptchaDataset(validation_photos, members, recipe.input_size), **options)
 
-    model = ImageClassifier(len(groups)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    step: nn.Module = torch.compile(model) if compile_network else model  # type: ignore[assignment]
+    model = ImageClassifier([groups.index(group) for group, classes in members.items() for _ in classes])
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    class_logits = torch.compile(model.class_logits) if compile_network else model.class_logits
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.02)
     steps = recipe.epochs * len(train_loader)
     warm_up = 0.2 if steps != 5 else 0.3  # a fifth of 5 steps is a warm-up of no length: torch divides by zero
@@ -132,7 +141,7 @@ def train(data_dir: Path, output_dir: Path, recipe: Recipe, workers: int, compil
     meta: dict[str, Any] = {
         "architecture": "torchvision efficientnet_b0",
         "classes": groups,
-        "members": {g: sorted({p.class_name for p in photos if p.group == g}) for g in groups},
+        "members": members,
         "preprocessing": {
             "input_size": recipe.input_size,
             "resize": "shorter side, then centre crop",
@@ -154,18 +163,21 @@ def train(data_dir: Path, output_dir: Path, recipe: Recipe, workers: int, compil
     waited = 0
     for epoch in range(1, recipe.epochs + 1):
         started = time.monotonic()
-        train_loss = train_epoch(step, train_loader, optimizer, schedule, device, f"epoch {epoch}/{recipe.epochs}")
-        loss, accuracy = evaluate(model, validation_loader, device)
-        history.append({"epoch": epoch, "train_loss": train_loss, "val_loss": loss, "val_accuracy": accuracy})
+        train_loss = train_epoch(
+            model, class_logits, train_loader, optimizer, schedule, device, f"epoch {epoch}/{recipe.epochs}"
+        )
+        scores = evaluate(model, validation_loader, device)
+        accuracy = scores["val_accuracy"]
+        history.append({"epoch": epoch, "train_loss": train_loss, **scores})
         print(
-            f"epoch {epoch}/{recipe.epochs}: train loss {train_loss:.4f}, validation loss {loss:.4f}, "
+            f"epoch {epoch}/{recipe.epochs}: train loss {train_loss:.4f}, validation loss {scores['val_loss']:.4f}, "
             f"validation accuracy {accuracy:.4f} ({time.monotonic() - started:.0f} s)",
             flush=True,
         )
         if accuracy > best:
             best, waited = accuracy, 0
             meta["trained_at"] = datetime.now(UTC).isoformat(timespec="seconds")
-            meta["metrics"] = {"val_accuracy": accuracy, "val_loss": loss, "epoch": epoch}
+            meta["metrics"] = {**scores, "epoch": epoch}
             meta["history"] = history
             _save(model, meta, output_dir)
         else:

@@ -1,0 +1,28 @@
+"""One server for the tests that only ask it something; those that break things start their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.e2e.server import ROOT, Server, serving
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def rest(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def photo() -> bytes:
+    """A real photograph (a cat, CC0)."""
+    return (ROOT / "export" / "specs" / "captcha_image.jpg").read_bytes()
