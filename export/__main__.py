@@ -34,6 +34,8 @@ def export(
     data_note: str,
 ) -> Path:
     """Export one model and return its archive. Raises ExportError."""
+    if version is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", version):
+        raise ExportError(f"--version takes at most 64 letters, digits, '.', '_' and '-', not {version!r}")
     spec = read_model_spec(name)
     files: dict[str, Path] = {}
     metadata: dict[str, Any] = {"name": name, "task": spec.handler.get("task"), "source_commit": _source_commit()}
@@ -65,8 +67,11 @@ def export(
         metadata["version"] = version = version or "1.0"
         card = fill_card(SPECS / f"{name}.md", metadata)
         archive = output_dir / f"{name}.mar"
-        pack(archive, name, version, spec.to_yaml(), metadata, card, files)
-        archive.with_suffix(".md").write_text(card)
+        try:
+            pack(archive, name, version, spec.to_yaml(), metadata, card, files)
+            archive.with_suffix(".md").write_text(card)
+        except OSError as error:
+            raise ExportError(f"cannot write {archive}: {error}") from error
     return archive
 
 
@@ -86,14 +91,11 @@ def _versions(*names: str) -> dict[str, str]:
 def _source_commit() -> str:
     """The commit this is run from, with `-dirty` where files differ from it; `unknown` outside a checkout."""
     command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
-    done = subprocess.run(command, cwd=SPECS, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, cwd=SPECS, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # no git here
+        return "unknown"
     return done.stdout.strip() if done.returncode == 0 else "unknown"
-
-
-def _version(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", text):
-        raise argparse.ArgumentTypeError("letters, digits, '.', '_' and '-' only")
-    return text
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -103,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data_dir", type=Path, help="photographs for the parity gate; default: crops of the example")
     parser.add_argument("--pool", type=Path, help="a pool's folder, for models that carry one")
     parser.add_argument("--output_dir", type=Path, default=Path("model_store"), help="default: %(default)s")
-    parser.add_argument("--version", type=_version, help="default: date and time of the training")
+    parser.add_argument("--version", help="default: date and time of the training")
     parser.add_argument("--data_note", default="Not stated.", help="for the model card: what the data is, its licence")
     args = parser.parse_args(argv)
     try:

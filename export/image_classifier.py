@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from export.errors import ExportError
 from export.onnx_file import ServedClassifier, write_onnx
@@ -25,18 +27,42 @@ from training.network import ImageClassifier
 PARITY_IMAGES = 70
 
 
+class _Preprocessing(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    input_size: int = Field(ge=1)
+
+
+class _Meta(BaseModel):
+    """What an export needs of meta.json; the rest travels as it is."""
+
+    model_config = ConfigDict(strict=True)
+
+    classes: list[str] = Field(min_length=2)
+    members: dict[str, Annotated[list[str], Field(min_length=1)]]
+    preprocessing: _Preprocessing
+    data: dict[str, Any]
+    trained_at: Annotated[str, AfterValidator(lambda text: datetime.fromisoformat(text) and text)]
+
+
 def read_meta(checkpoint: Path) -> dict[str, Any]:
     """The meta.json beside a checkpoint. Raises ExportError."""
     path = checkpoint.with_name("meta.json")
     if not checkpoint.is_file():
         raise ExportError(f"{checkpoint} does not exist; train one with training/train_efficientnet.py")
     try:
-        meta: dict[str, Any] = json.loads(path.read_text())
-        meta["classes"], meta["members"], meta["preprocessing"]["input_size"], meta["trained_at"]
+        text = path.read_bytes()
+        needed = _Meta.model_validate_json(text)
     except FileNotFoundError:
         raise ExportError(f"{path} is missing: it states the classes and the preprocessing of {checkpoint}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ExportError(f"{path} is not the meta.json of a training: {error!r}") from None
+    except OSError as error:
+        raise ExportError(f"cannot read {path}: {error.strerror}") from None
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+        raise ExportError(f"{path} is not the meta.json of a training: {wrong}") from None
+    if list(needed.members) != needed.classes:
+        raise ExportError(f"{path}: 'classes' and 'members' must name the same groups in the same order")
+    meta: dict[str, Any] = json.loads(text)
     return meta
 
 
@@ -44,12 +70,17 @@ def load_network(checkpoint: Path, members: Mapping[str, Sequence[str]]) -> Serv
     """The trained network behind a softmax; `members` has every group's classes. Raises ExportError."""
     model = ImageClassifier([index for index, classes in enumerate(members.values()) for _ in classes])
     try:
-        model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
+        with warnings.catch_warnings(action="ignore"):
+            weights = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # on damaged bytes torch raises whatever its parsing runs into
+        raise ExportError(f"{checkpoint} is damaged, or no file of weights ({type(error).__name__})") from None
+    try:
+        model.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
         classes = sum(map(len, members.values()))
         raise ExportError(
-            f"{checkpoint} holds no weights for EfficientNet-B0 with {classes} classes: {reason}"
+            f"{checkpoint} holds no weights for EfficientNet-B0 with {classes} classes: {reason[:300]}"
         ) from None
     return ServedClassifier(model).eval()
 

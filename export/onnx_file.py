@@ -61,16 +61,22 @@ def write_onnx(model: nn.Module, input_shape: tuple[int, ...], path: Path) -> No
 
 def _strip_metadata(proto: onnx.ModelProto) -> None:
     """Drop the stack traces, and with them the paths of this machine, that the exporter writes into the nodes."""
-    proto.doc_string = ""
+    _clear(proto)
     holders: list[Any] = [proto.graph, *proto.functions]
-    del proto.metadata_props[:]
-    for graph in holders:
-        graph.doc_string = ""
-        del graph.metadata_props[:]
+    while holders:
+        graph = holders.pop()
+        _clear(graph)
         for node in graph.node:
-            node.doc_string = ""
-            del node.metadata_props[:]
-    for values in (proto.graph.input, proto.graph.output, proto.graph.value_info, proto.graph.initializer):
-        for value in values:
-            value.doc_string = ""
-            del value.metadata_props[:]
+            _clear(node)
+            for attribute in node.attribute:  # the branches of an If, the body of a Loop
+                holders += [attribute.g] if attribute.HasField("g") else []
+                holders += attribute.graphs
+        for field in ("input", "output", "value_info", "initializer"):
+            for value in getattr(graph, field, ()):
+                if not isinstance(value, str):  # a function's inputs and outputs are bare names
+                    _clear(value)
+
+
+def _clear(part: Any) -> None:
+    part.doc_string = ""
+    del part.metadata_props[:]

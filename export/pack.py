@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -33,8 +35,8 @@ def pack(
 ) -> None:
     """Write `target` (a .mar): the handlers, the given files (place inside -> file or folder) and what describes them.
 
-    The official archiver lays the files out; it stamps times and shares a temporary folder between runs, so it works in
-    a private one and the zip is made here: sorted, with fixed dates. Raises ExportError.
+    The official archiver lays the files out; it stamps times and empties `<temporary folder>/<model name>`, so it gets a
+    temporary folder of its own and the zip is made here: sorted, with fixed dates. Raises ExportError.
     """
     with tempfile.TemporaryDirectory(prefix="marserve-pack-") as scratch:
         staging, laid_out = Path(scratch, "staging"), Path(scratch, "out")
@@ -59,9 +61,12 @@ def _run_archiver(name: str, version: str, staging: Path, config: Path, laid_out
     command += ["--model-name", name, "--version", version, "--handler", str(HANDLERS / "entry.py")]
     command += ["--extra-files", str(staging), "--config-file", str(config)]
     command += ["--archive-format", "no-archive", "--export-path", str(laid_out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory(dir=laid_out.parent) as private:
+        environment = os.environ | {"TMPDIR": private}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode or not (laid_out / name).is_dir():
-        raise ExportError(f"torch-model-archiver failed: {(done.stderr or done.stdout).strip()}")
+        reason = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise ExportError(f"torch-model-archiver failed: {''.join(reason)}")
 
 
 def _fix_manifest(path: Path) -> None:
@@ -77,14 +82,17 @@ def _write_digests(root: Path) -> None:
 
 def _write_zip(root: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".part")
-    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for path in _files(root):
-            entry = zipfile.ZipInfo(str(path.relative_to(root)), _EPOCH)
-            entry.external_attr = 0o644 << 16
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, path.read_bytes())
-    part.replace(target)
+    part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")  # its own: another run may write there too
+    try:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+            for path in _files(root):
+                entry = zipfile.ZipInfo(str(path.relative_to(root)), _EPOCH)
+                entry.external_attr = 0o644 << 16
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, path.read_bytes())
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _files(root: Path) -> list[Path]:

@@ -25,6 +25,8 @@ def check_digests(folder: Path) -> None:
         digests = json.loads((folder / DIGESTS).read_bytes())
     except (OSError, ValueError) as error:
         raise SpecError(f"the archive has no readable {DIGESTS}; pack it again with `python -m export`") from error
+    if not isinstance(digests, dict):
+        raise SpecError(f"{DIGESTS} is not an object of file names and digests")
     for name, expected in digests.items():
         path = folder / name
         if not path.is_file():

@@ -10,24 +10,44 @@ import secrets
 import cv2
 import numpy as np
 
-from handlers.errors import UndecodableError
-from handlers.image import Pixels
+from handlers.image import Pixels, has_alpha
 
 SIDE = 200  # pixels; enough to recognise a subject on a phone, small enough to send a dozen
 _random = secrets.SystemRandom()
 
 
 def disguise(data: bytes, side: int = SIDE) -> bytes:
-    """An image file -> a JPEG of side x side pixels that differs at every call. Raises UndecodableError."""
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if picture is None or picture.ndim != 3:
-        raise UndecodableError("a pool image is damaged")
-    pixels = _warp(picture.astype(np.uint8, copy=False), side)
+    """An image file -> a JPEG of side x side pixels that differs at every call.
+
+    Raises ValueError where the data is no image: that is the pool's fault, not the client's.
+    """
+    pixels = _warp(_decode(data, side), side)
     pixels = _shift_colours(pixels)
     ok, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _random.randint(72, 92)])
     if not ok:
-        raise UndecodableError("a pool image cannot be encoded")
+        raise ValueError("a pool image cannot be encoded")
     return encoded.tobytes()
+
+
+def _decode(data: bytes, side: int) -> Pixels:
+    """BGR with the orientation of its EXIF block, or BGRA where there is transparency: (H, W, 3 or 4)."""
+    transparent = has_alpha(data)
+    try:
+        how = cv2.IMREAD_UNCHANGED if transparent else cv2.IMREAD_COLOR_BGR
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), how)
+    except cv2.error:
+        picture = None
+    if picture is None:
+        raise ValueError("a pool image is damaged")
+    if picture.dtype == np.uint16:
+        picture = cv2.convertScaleAbs(picture, alpha=1 / 257)
+    if picture.ndim == 2:  # announced transparency and has none
+        picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+    shorter = min(picture.shape[:2])
+    if shorter > 2 * side:  # warping samples points: from a large picture it would make noise of fine detail
+        size = [max(1, round(extent * 2 * side / shorter)) for extent in picture.shape[1::-1]]
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return picture.astype(np.uint8, copy=False)
 
 
 def _warp(picture: Pixels, side: int) -> Pixels:
@@ -43,11 +63,10 @@ def _warp(picture: Pixels, side: int) -> Pixels:
     matrix[:, 2] += np.array([side / 2 - centre[0], side / 2 - centre[1]])
     if _random.random() < 0.5:
         matrix = np.array([[-1, 0, side - 1], [0, 1, 0]], float) @ np.vstack([matrix, [0, 0, 1]])
-    how = cv2.INTER_AREA if side < crop else cv2.INTER_LINEAR
     if picture.shape[2] == 3:
-        warped = cv2.warpAffine(picture, matrix, (side, side), flags=how, borderMode=cv2.BORDER_REFLECT)
+        warped = cv2.warpAffine(picture, matrix, (side, side), borderMode=cv2.BORDER_REFLECT)
         return warped.astype(np.uint8, copy=False)
-    warped = cv2.warpAffine(picture, matrix, (side, side), flags=how)  # (side, side, 4), clear outside
+    warped = cv2.warpAffine(picture, matrix, (side, side))  # (side, side, 4), clear outside
     alpha = warped[..., 3:].astype(np.float32) / 255
     return (warped[..., :3] * alpha + _background(side) * (1 - alpha)).astype(np.uint8)
 

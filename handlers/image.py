@@ -6,6 +6,8 @@ Training reads its images through this module too, so what a network sees in tra
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -19,6 +21,15 @@ Pixels = NDArray[np.uint8]  # (H, W, 3), RGB
 
 # IMREAD_REDUCED_COLOR_n would also ask for BGR, which OpenCV refuses together with IMREAD_COLOR_RGB.
 _REDUCED = {2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 8: cv2.IMREAD_REDUCED_GRAYSCALE_8}
+
+# JPEG markers that carry a length; 0xFF before anything else is a stuffed byte, padding or a restart.
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_END_OF_IMAGE = 0xD9
+_MAX_JPEG_SEGMENTS = 10_000  # pictures have some dozens; megabytes of empty segments would take seconds to walk
+
+# Of what is longer only the middle is scaled: a line of 65,535x1 pixels would grow to gigabytes, to be cut off.
+_MAX_ASPECT = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +64,12 @@ def decode(data: bytes, limits: Limits = Limits(), shorter_side: int = 1) -> Pix
         raise UnsupportedTypeError("expected a JPEG, PNG or WebP image" if data else "the image is empty")
     if len(data) > limits.max_bytes:
         raise TooLargeError(f"the image has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted")
-    width, height = _size(data)
+    width, height = _jpeg_size(data) if kind == "image/jpeg" else _size(data)
+    if width <= 0 or height <= 0:
+        raise UndecodableError("the image's header is damaged: it states no size")
     if width * height > limits.max_pixels:
         raise TooLargeError(f"the image has {width}x{height} pixels; at most {limits.max_pixels:,} are accepted")
-    if kind != "image/jpeg" and _has_alpha(data):
+    if has_alpha(data):
         return _decode_transparent(data)
     flags = cv2.IMREAD_COLOR_RGB
     if kind == "image/jpeg" and shorter_side > 1:
@@ -74,6 +87,11 @@ def decode(data: bytes, limits: Limits = Limits(), shorter_side: int = 1) -> Pix
 def resize_and_crop(pixels: Pixels, size: int) -> Pixels:
     """Scale the shorter side to `size` and cut the centre out: (H, W, 3) -> (size, size, 3)."""
     height, width = pixels.shape[:2]
+    longest = _MAX_ASPECT * min(height, width)
+    if max(height, width) > longest:
+        top, left = max(0, height - longest) // 2, max(0, width - longest) // 2
+        pixels = pixels[top : height - top, left : width - left]
+        height, width = pixels.shape[:2]
     scale = size / min(height, width)
     if scale != 1:
         # INTER_AREA averages when shrinking (no aliasing); enlarging with it would repeat pixels.
@@ -91,28 +109,52 @@ def load(data: bytes, size: int, limits: Limits = Limits()) -> Pixels:
 
 
 def _size(data: bytes) -> tuple[int, int]:
-    """Width and height from the header alone."""
-    try:
-        width, height = imagesize.get(io.BytesIO(data))
-    except Exception:  # on damaged headers imagesize raises whatever its parsing runs into
-        width, height = -1, -1
-    if width <= 0 or height <= 0:
-        raise UndecodableError("the image's header is damaged: it states no size")
+    """Width and height of a PNG or WebP from the header alone; not positive where it states none."""
+    width, height = imagesize.get(io.BytesIO(data))
     return int(width), int(height)
 
 
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """As `_size`, and read as libjpeg reads: imagesize takes a stuffed 0xFF00 for a segment, behind which a crafted
+    file can hide from the limits what libjpeg will decode."""
+    start = next((at for marker, at in _jpeg_segments(data) if marker in _START_OF_FRAME), len(data))
+    return int.from_bytes(data[start + 5 : start + 7]), int.from_bytes(data[start + 3 : start + 5])
+
+
 def _is_complete_jpeg(data: bytes) -> bool:
-    """Whether an end-of-image marker follows the last scan: libjpeg fills what is missing with grey and only warns.
+    """Whether the image has its end: libjpeg fills what is missing with grey and only warns.
 
-    Inside a scan 0xFF is always stuffed, and a thumbnail in the EXIF block stands before the last scan.
+    What follows the end (a phone's film, a second picture) may hold any bytes.
     """
-    return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+    return any(marker == _END_OF_IMAGE for marker, _ in _jpeg_segments(data))
 
 
-def _has_alpha(data: bytes) -> bool:
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Markers up to the end of the image, and where the segment of each starts: its length, then its content.
+
+    Bytes between segments are skipped, as libjpeg does: scans, and what is out of place.
+    """
+    at = 2
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        found = _JPEG_MARKER.search(data, at)
+        if found is None:
+            return
+        marker, at = found[1][0], found.end()
+        yield marker, at
+        if marker == _END_OF_IMAGE:
+            return
+        at += max(2, int.from_bytes(data[at : at + 2]))
+
+
+def has_alpha(data: bytes) -> bool:
+    """Whether a PNG or WebP announces transparency, by its header alone."""
     if data[1:4] == b"PNG":
+        if data[24:26] == b"\x10\x00":  # 16-bit grey: Pillow would clip it; one transparent grey value is not honoured
+            return False
         grey_or_colour_with_alpha = data[25:26] in (b"\x04", b"\x06")
         return grey_or_colour_with_alpha or b"tRNS" in data[: max(data.find(b"IDAT"), 0)]
+    if data[8:12] != b"WEBP":
+        return False
     extended, lossless = data[12:16] == b"VP8X", data[12:16] == b"VP8L"
     return len(data) > 24 and bool((extended and data[20] & 0x10) or (lossless and data[24] & 0x10))
 
@@ -122,7 +164,7 @@ def _decode_transparent(data: bytes) -> Pixels:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as image:
             upright = ImageOps.exif_transpose(image).convert("RGBA")
     except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, ValueError, struct.error, ...
         raise UndecodableError("the image data is damaged or cut short") from error

@@ -44,7 +44,10 @@ class Network:
             raise SpecError(f"{wanted[0][0]} was asked for and onnxruntime fell back to {self.provider}")
         self._input = self._check_signature()
         for batch in sorted({1, spec.chunk}):
-            self.run([np.zeros(spec.input_shape, spec.input_type)] * batch)
+            try:
+                self.run([np.zeros(spec.input_shape, spec.input_type)] * batch)
+            except Exception as error:
+                raise SpecError(f"{spec.file} fails on {batch} items of zeros: {error}") from error
 
     def run(self, items: Sequence[NDArray[Any]]) -> list[Mapping[str, NDArray[Any]]]:
         """Run the items as one batch; one mapping from output name to that item's row, in order."""

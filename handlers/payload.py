@@ -42,7 +42,7 @@ def parse(row: Mapping[str, Any]) -> Payload:
             raise InvalidContentError(f"expected a field 'data', 'file' or 'body'; the request has only {names}")
         raise InvalidContentError("the request is empty, or a form: send a body with the Content-Type of what it is")
     if isinstance(value, str):
-        value = value.encode()
+        value = value.encode("utf-8", "replace")  # JSON text may hold lone surrogates
     if isinstance(value, (bytes, bytearray)):
         data = bytes(value)
         if not looks_like_json(data):

@@ -58,15 +58,16 @@ class Pipeline:
         instances: list[payload.Instance | RequestError] = []
         for parsed in payloads:
             instances += parsed.instances if isinstance(parsed, payload.Payload) else []
-        answers = iter(self.answer(instances))
+        answers = map(_reply, self.answer(instances))
         replies = []
         for parsed in payloads:
             if isinstance(parsed, RequestError):
                 replies.append(_reply(parsed))
             elif parsed.many:
-                replies.append(_reply({"predictions": [_body(next(answers)) for _ in parsed.instances]}))
+                bodies = b",".join(next(answers).body for _ in parsed.instances)
+                replies.append(Reply(HTTPStatus.OK, b'{"predictions":[' + bodies + b"]}"))
             else:
-                replies.append(_reply(next(answers)))
+                replies.append(next(answers))
         return replies
 
     def answer(self, instances: Sequence[payload.Instance | RequestError]) -> list[Answer]:
@@ -109,11 +110,13 @@ def _guard(step: Any, *arguments: Any) -> Any:
         return InternalError("the server failed on this input; its log says why")
 
 
-def _body(answer: Answer) -> dict[str, Any]:
-    return answer.body() if isinstance(answer, RequestError) else answer
-
-
 def _reply(answer: Answer) -> Reply:
-    status = answer.status if isinstance(answer, RequestError) else HTTPStatus.OK
-    text = json.dumps(_body(answer), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return Reply(status, text.encode("utf-8", "replace"))
+    if isinstance(answer, RequestError):
+        return Reply(answer.status, _json(answer.body()))
+    body = _guard(_json, answer)  # no JSON: a NaN from the network, say
+    return _reply(body) if isinstance(body, RequestError) else Reply(HTTPStatus.OK, body)
+
+
+def _json(value: Any) -> bytes:
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "replace")

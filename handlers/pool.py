@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,4 +87,6 @@ def _read_index(folder: Path) -> tuple[list[PoolImage], str]:
     for image in images:
         if not isinstance(image.group, str) or image.path.parent != folder or not image.path.is_file():
             raise SpecError(f"{folder / INDEX} names {image.path.name}, which is not a file beside it")
+    if repeated := [path.name for path, count in Counter(image.path for image in images).items() if count > 1]:
+        raise SpecError(f"{folder / INDEX} names {repeated[0]} more than once")
     return images, attribution

@@ -29,6 +29,8 @@ class NetworkSpec:
     provider: str = "auto"
 
     def __post_init__(self) -> None:
+        if not self.outputs:
+            raise SpecError("handler.network.outputs must name one output at least")
         if self.provider not in PROVIDERS:
             raise SpecError(f"handler.network.provider must be one of {', '.join(PROVIDERS)}, not {self.provider!r}")
         for name in ("chunk", "threads"):
@@ -80,7 +82,7 @@ def _record(kind: type[Any], section: Mapping[str, Any], where: str) -> Any:
         for f in dataclasses.fields(kind)
         if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     }
-    if unknown := sorted(set(section) - set(hints)):
+    if unknown := sorted(str(key) for key in section if key not in hints):
         raise SpecError(f"{where} has unknown keys: {', '.join(unknown)}; known are {', '.join(sorted(hints))}")
     if missing := sorted(required - set(section)):
         raise SpecError(f"{where} lacks {', '.join(missing)}")

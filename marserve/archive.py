@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,10 +61,14 @@ def read_archive(path: Path) -> Archive:
             manifest = json.loads(archive.read(_MANIFEST))
             model = manifest["model"]
             config_file = model.get("configFile", "")
-            config = yaml.safe_load(archive.read(config_file)) if config_file in files else {}
-            metadata = json.loads(archive.read(_METADATA)) if _METADATA in files else {}
-            changed = _changed(archive) if DIGESTS in files else ()
-            handler = config.get("handler") or {}
+            config = _section(yaml.safe_load(archive.read(config_file)) if config_file in files else {}, config_file)
+            metadata, handler = {}, {}
+            changed: tuple[str, ...] = ()
+            if DIGESTS in files:
+                metadata = _section(json.loads(archive.read(_METADATA)), _METADATA)
+                handler = _section(config.get("handler"), "handler")
+                _section(handler.get("example"), "handler.example")
+                changed = _changed(archive)
             name, version = model["modelName"], str(model["modelVersion"])
             if not (_NAME.fullmatch(name) and _NAME.fullmatch(version)):
                 raise MarserveError(f"{path}: model name {name!r} or version {version!r} has odd characters")
@@ -69,12 +76,22 @@ def read_archive(path: Path) -> Archive:
     except FileNotFoundError:
         raise MarserveError(f"{path} does not exist") from None
     except OSError as error:
-        raise MarserveError(f"cannot read {path}: {error.strerror}") from None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise MarserveError(f"cannot read {path}: {error.strerror or error}") from None
+    # RuntimeError: an encrypted member. The others: what unpacking and parsing run into on damaged bytes.
+    except (zipfile.BadZipFile, EOFError, RuntimeError, zlib.error, lzma.LZMAError, struct.error) as error:
         raise MarserveError(f"{path} is not a readable archive ({error}): export or copy it again") from None
-    except (KeyError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MarserveError(f"{path} is not a TorchServe archive: {reason}") from None
+
+
+def _section(value: Any, where: str) -> dict[str, Any]:
+    """A parsed mapping; nothing at all is an empty one. Raises TypeError for anything else."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise TypeError(f"{where} is no section of keys and values")
+    return value
 
 
 def _changed(archive: zipfile.ZipFile) -> tuple[str, ...]:

@@ -90,13 +90,13 @@ def predict(
                     json.dumps({"file": str(file), **answer.body, **({"failed": answer.error} if answer.error else {})})
                 )
             elif answer.error:
-                table.add_row(str(file), f"error: {answer.error}", "")
+                table.add_row(_plain(file), _plain(f"error: {answer.error}"), "")
             elif "label" in answer.body:
-                table.add_row(str(file), str(answer.body["label"]), f"{answer.body.get('confidence', '')}")
+                table.add_row(_plain(file), _plain(answer.body["label"]), _plain(answer.body.get("confidence", "")))
             else:
-                table.add_row(str(file), _short(json.dumps(answer.body)), "")
+                table.add_row(_plain(file), _short(json.dumps(answer.body)), "")
     if not as_json:
-        Console().print(table)
+        _console().print(table)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -111,20 +111,20 @@ def inspect(
     found = read_archive(archive)
     if as_json:
         fields = ("name", "version", "config", "metadata", "files", "changed")
-        print(json.dumps({name: getattr(found, name) for name in fields}, indent=2))
+        print(json.dumps({name: getattr(found, name) for name in fields}, indent=2, default=str))
     else:
-        console = Console(highlight=False)
-        console.print(f"{found.name}  version {found.version}", markup=False)
+        console = _console()
+        console.print(f"{found.name}  version {found.version}")
         settings = {key: value for key, value in found.config.items() if key != "handler"}
         for title, section in (("TorchServe", settings), ("handler", found.handler), ("metadata", found.metadata)):
             console.print(f"\n{title}")
             for key, value in section.items():
-                console.print(f"  {key}: {value if isinstance(value, str | int) else json.dumps(value)}", markup=False)
+                text = value if isinstance(value, str | int) else json.dumps(value, default=str)
+                console.print(f"  {_plain(key)}: {_plain(text)}")
         console.print("\nfiles")
         for name, size in found.files.items():
-            console.print(
-                f"  {size:>12,}  {name}{'  CHANGED since it was packed' if name in found.changed else ''}", markup=False
-            )
+            note = "  CHANGED since it was packed" if name in found.changed else ""
+            console.print(f"  {size:>12,}  {_plain(name)}{note}")
     if found.changed:
         raise MarserveError(f"{', '.join(found.changed)}: not the files that were packed")
 
@@ -143,6 +143,17 @@ def pool_build(
     build_pool(folder, output, archive, min_confidence, attribution)
 
 
+def _console() -> Console:
+    """For text that others wrote: `[b]` and `:cat:` stay what they are."""
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def _plain(value: object) -> str:
+    """On one line and without control characters, which a terminal would obey."""
+    text = " ".join(str(value).splitlines())
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
 def _short(text: str, width: int = 100) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
@@ -152,5 +163,5 @@ def main() -> None:
     try:
         app()
     except MarserveError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_plain(error)}", file=sys.stderr)
         sys.exit(1)

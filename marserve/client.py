@@ -55,7 +55,7 @@ class RestClient:
             reply = self._http.post(
                 f"/predictions/{quote(name, safe='')}", content=data, headers={"content-type": kind}
             )
-        except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
+        except httpx.RequestError as error:
             raise MarserveError(
                 f"no answer from {self._http.base_url}: {error}; is `marserve serve` running?"
             ) from None
@@ -95,7 +95,7 @@ def read_reply(content: bytes, status: int) -> Answer:
     """A reply's body and HTTP status -> answer, whichever of the two says that it failed."""
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
         return Answer({}, f"the server replied {status} with a body that is no JSON object")
@@ -110,5 +110,5 @@ def _detail(text: str) -> str:
     """TorchServe packs a JSON error into the status' details; its message says it in words."""
     try:
         return str(json.loads(text)["message"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return text

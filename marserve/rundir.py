@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,8 +27,11 @@ class RunDir:
 
     def __init__(self, port: int) -> None:
         base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"marserve-{os.getuid()}"
-        base.mkdir(mode=0o700, exist_ok=True)
-        status = base.lstat()
+        try:
+            base.mkdir(mode=0o700, exist_ok=True)
+            status = base.lstat()
+        except OSError as error:
+            raise MarserveError(f"cannot make the folder {base}: {error.strerror}") from None
         if base.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o077:
             raise MarserveError(f"{base} must be a folder that only you can open; remove it or fix its owner and mode")
         self.root = base / str(port)
@@ -42,14 +46,14 @@ class RunDir:
 
     def take(self) -> None:
         """Make it anew for this process. Raises MarserveError while another server holds it."""
-        self._lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if not _locked(lock):
+            os.close(lock)
             raise MarserveError(
                 f"a marserve is running on port {self.root.name} already: "
                 f"`marserve stop --port {self.root.name}`, or choose another --port"
-            ) from None
+            )
+        self._lock = lock  # until this process ends
         shutil.rmtree(self.root, ignore_errors=True)
         for folder in (self.root, self.logs, self.temporary, self.examples):
             folder.mkdir(mode=0o700)
@@ -81,3 +85,15 @@ class RunDir:
         for folder in (self.temporary, self.examples) if keep_logs else (self.root,):
             shutil.rmtree(folder, ignore_errors=True)
         self._state.unlink(missing_ok=True)
+
+
+def _locked(lock: int) -> bool:
+    """Take the lock, if no server has it. `running` elsewhere holds it for a moment: one refusal says nothing."""
+    for _ in range(10):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.01)
+        else:
+            return True
+    return False

@@ -19,7 +19,7 @@ class Address:
     port: int
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -99,7 +99,7 @@ def check_free(found: Addresses) -> None:
         with socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((address.host.strip("[]"), address.port))
+                probe.bind((address.host, address.port))
             except OSError as error:
                 taken.append(f"{address} ({error.strerror})")
     if taken:
@@ -120,9 +120,9 @@ def _http(properties: Mapping[str, str], key: str, default: int) -> Address:
 
 def _grpc(properties: Mapping[str, str], prefix: str, default: int) -> Address:
     text = properties.get(f"{prefix}_port", str(default))
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal() and len(text) <= 5):
         raise MarserveError(f"{prefix}_port must be a number, not {text!r}")
-    return Address(properties.get(f"{prefix}_address", "127.0.0.1"), int(text))
+    return Address(properties.get(f"{prefix}_address", "127.0.0.1").strip("[]"), int(text))
 
 
 def _moved(address: Address, shift: int) -> Address:

@@ -143,6 +143,8 @@ class TorchServe:
         worker = re.compile(rf" W-\d+-{re.escape(archive.name)}_{re.escape(archive.version)}\S* - (\S.*)")
         lines = worker.findall(self._read_log("models.log"))
         errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
+        # After a failed import the loader looks for a handler of its own by that name: that error only hides the first.
+        errors = [line for line in errors if "'ts.torch_handler." not in line] or errors
         if not errors:
             return "its worker died while loading it"
         return re.sub(r"^handlers\.errors\.SpecError: ", "", errors[-1])
@@ -204,7 +206,6 @@ def _environment(rundir: RunDir, pool: Path | None) -> dict[str, str]:
         "TEMP": str(rundir.temporary),
         "LOG_LOCATION": str(rundir.logs),
         "METRICS_LOCATION": str(rundir.logs),
-        "TS_DECODE_INPUT_REQUEST": "false",  # the handlers read JSON themselves, strictly
         "OPENCV_LOG_LEVEL": "SILENT",  # a broken image is the client's affair, not the log's
     }
     if pool is not None:

@@ -64,7 +64,7 @@ def build(spec: HandlerSpec, pool: Pool | None) -> ImageClassification:
         raise SpecError("image_classification needs handler.network.input_shape [side, side, 3]")
     if network.input_type != "uint8" or network.outputs != ("probabilities",):
         raise SpecError("image_classification needs a network from uint8 pixels to 'probabilities'")
-    if len(spec.labels) < 2:
-        raise SpecError("image_classification needs at least two handler.labels")
+    if len(spec.labels) < 2 or len(set(spec.labels)) < len(spec.labels):
+        raise SpecError("image_classification needs at least two handler.labels, each once")
     limits = image.Limits(spec.limits.max_bytes, spec.limits.max_pixels)
     return ImageClassification(spec.labels, network.input_shape[0], limits, pool)

@@ -42,8 +42,13 @@ class RandomImages:
             raise InvalidContentError(f"'count' must be a whole number from {MIN_COUNT} to {MAX_COUNT}")
         group = instance.get("group")
         group = self._pool.any_group() if group is None else self._pool.check_group(group)
-        other = _random.choice([name for name in self._pool.counts if name != group])
-        of_group = _random.randint(MIN_PER_SIDE, count - MIN_PER_SIDE)
+        sizes = self._pool.counts
+        others = [name for name in sizes if name != group and sizes[group] + sizes[name] >= count]
+        if not others:
+            raise InvalidContentError(f"the pool has fewer than {count} images of {group!r} and another group")
+        other = _random.choice(others)
+        # No side gets more than the pool has of it.
+        of_group = _random.randint(max(MIN_PER_SIDE, count - sizes[other]), min(count - MIN_PER_SIDE, sizes[group]))
         return Item(None, {"kind": instance["kind"], "sides": {group: of_group, other: count - of_group}})
 
     def encode(self, item: Item, row: Mapping[str, NDArray[Any]]) -> dict[str, Any]:  # noqa: ARG002

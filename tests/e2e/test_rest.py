@@ -91,7 +91,7 @@ def test_an_image_of_too_many_pixels_is_refused_undecoded(rest: httpx.Client) ->
 
 
 def test_a_request_may_have_16_mb_and_not_more(rest: httpx.Client, photo: bytes) -> None:
-    assert rest.post(IMAGE, content=photo + bytes(15 * 2**20)).status_code == 400  # read, and no JPEG to its end
+    assert rest.post(IMAGE, content=photo + bytes(15 * 2**20)).status_code == 200  # what follows the picture is ignored
     assert rest.post(IMAGE, content=bytes(17 * 2**20)).status_code == 413
 
 

@@ -13,7 +13,7 @@ CLASSES = {"animal": ("cat", "dog"), "object": ("cup", "key")}
 
 
 def encoded(shape: str, colour: tuple[int, int, int], side: tuple[int, int], kind: str, seed: int) -> bytes:
-    """A `shape` (disc or box) of `colour` on a noisy ground, `side` (height, width), as a file of that Pillow format."""
+    """A `shape` (disc or box) of `colour` on a noisy ground, `side` (height, width), as a file of Pillow's `kind`."""
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 60, (*side, 3), dtype=np.uint8)
     y, x = (int(length * random.uniform(0.4, 0.6)) for length in side)

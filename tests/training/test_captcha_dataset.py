@@ -14,10 +14,10 @@ from torchvision.transforms import v2
 
 from handlers import image
 from tests.training.photos import CLASSES, encoded, write_photos
-from training.captcha_dataset import CaptchaDataset, Photo, fingerprint, main, scan, split
+from training.captcha_dataset import CaptchaDataset, Photo, classes_of, fingerprint, main, scan, split
 from training.cli import DataError
 
-GROUPS = ["animal", "object"]
+MEMBERS = {group: list(names) for group, names in CLASSES.items()}
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_scan_takes_every_suffix_and_skips_what_is_no_photo(tmp_path: Path) -> N
 
 
 def test_wrong_layouts_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="missing is not a folder; expected .*<group>/<class>"):
+    with pytest.raises(DataError, match=r"missing is not a folder; expected .*<group>/<class>"):
         scan(tmp_path / "missing")
     with pytest.raises(DataError, match=r"has 0 group\(s\) with images; a classifier needs at least two"):
         scan(tmp_path)
@@ -95,8 +95,10 @@ def test_fingerprint_depends_on_names_and_bytes_only(tmp_path: Path, photos: lis
     path.write_bytes(data)
     assert fingerprint(photos) == before
 
-    path.rename(path.with_name("renamed.png"))
-    assert fingerprint(scan(tmp_path / "images")) != before
+    path.rename(path.with_name(f"{path.stem}a.png"))
+    renamed = scan(tmp_path / "images")
+    assert renamed[5].path.read_bytes() == data  # the order is the same, only the name differs
+    assert fingerprint(renamed) != before
 
 
 def test_fingerprint_takes_names_that_are_no_text(tmp_path: Path) -> None:
@@ -111,10 +113,10 @@ def test_an_item_is_what_the_handlers_see(tmp_path: Path, kind: str, side: tuple
     data = encoded("disc", (220, 40, 40), side, kind, seed=1)
     path = tmp_path / "photo"
     path.write_bytes(data)
-    pixels, label = CaptchaDataset([Photo(path, "object", "cup")], GROUPS, 32)[0]
+    pixels, label = CaptchaDataset([Photo(path, "object", "cup")], MEMBERS, 32)[0]
     assert pixels.dtype == torch.uint8
     assert pixels.shape == (3, 32, 32)
-    assert label == 1
+    assert label == 2  # after cat and dog
     np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), image.load(data, 32))
     assert pixels[0, 16, 16] > 150 > pixels[2, 16, 16]  # red comes first
 
@@ -124,17 +126,29 @@ def test_augmentation_gets_the_whole_image(tmp_path: Path) -> None:
     path = tmp_path / "photo"
     path.write_bytes(data)
     photo = Photo(path, "animal", "cat")
-    whole, label = CaptchaDataset([photo], GROUPS, 32, augment=v2.Identity())[0]
+    whole, label = CaptchaDataset([photo], MEMBERS, 32, augment=v2.Identity())[0]
     assert (whole.dtype, whole.shape, label) == (torch.uint8, (3, 50, 90), 0)
     np.testing.assert_array_equal(whole.permute(1, 2, 0).numpy(), image.decode(data))
-    mirrored, _ = CaptchaDataset([photo], GROUPS, 32, augment=v2.RandomHorizontalFlip(p=1))[0]
+    mirrored, _ = CaptchaDataset([photo], MEMBERS, 32, augment=v2.RandomHorizontalFlip(p=1))[0]
     assert torch.equal(mirrored, whole.flip(2))
 
 
 def test_length_and_labels(photos: list[Photo]) -> None:
-    data_set = CaptchaDataset(photos, GROUPS, 32)
+    data_set = CaptchaDataset(photos, MEMBERS, 32)
     assert len(data_set) == 48
-    assert [data_set[item][1] for item in (0, 23, 24, 47)] == [0, 0, 1, 1]
+    assert [data_set[item][1] for item in (0, 11, 12, 24, 47)] == [0, 0, 1, 2, 3]
+
+
+def test_a_class_name_may_stand_in_two_groups(photos: list[Photo]) -> None:
+    paths = photos[0].path, photos[-1].path
+    twins = [Photo(path, group, "toy") for path, group in zip(paths, ("animal", "object"), strict=True)]
+    assert classes_of(twins) == {"animal": ["toy"], "object": ["toy"]}
+    data_set = CaptchaDataset(twins, classes_of(twins), 32)
+    assert [data_set[item][1] for item in range(2)] == [0, 1]
+
+
+def test_classes_are_sorted(photos: list[Photo]) -> None:
+    assert list(classes_of(photos[::-1]).items()) == [("animal", ["cat", "dog"]), ("object", ["cup", "key"])]
 
 
 @pytest.mark.parametrize("augment", [None, v2.Identity()])
@@ -142,7 +156,7 @@ def test_a_damaged_photo_is_named(tmp_path: Path, augment: v2.Transform | None) 
     path = tmp_path / "bad.jpg"
     path.write_bytes(encoded("disc", (220, 40, 40), (40, 40), "JPEG", seed=1)[:-200])
     with pytest.raises(DataError, match=r"bad\.jpg: the image/jpeg data is damaged or cut short"):
-        CaptchaDataset([Photo(path, "animal", "cat")], GROUPS, 32, augment)[0]
+        CaptchaDataset([Photo(path, "animal", "cat")], MEMBERS, 32, augment)[0]
 
 
 def test_as_a_script_it_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

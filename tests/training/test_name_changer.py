@@ -206,9 +206,10 @@ def test_any_set_of_names(names: set[str]) -> None:
             if first_name not in images:
                 assert name == first_name
                 continue
-            number = name.removeprefix("cheetah_").removesuffix(suffix := Path(first_name).suffix.lower())
-            assert name == f"cheetah_{int(number)}{suffix}"
-            numbers.add(int(number))
+            suffix = Path(first_name).suffix.lower()
+            number = int(name.removeprefix("cheetah_").removesuffix(suffix))
+            assert name == f"cheetah_{number}{suffix}"
+            numbers.add(number)
         assert len(numbers) == len(images)
         assert 0 not in numbers
         for number in numbers:  # whoever had a number alone still has it

@@ -77,37 +77,41 @@ def test_meta_describes_the_model(meta: dict[str, Any], data_dir: Path) -> None:
     history = meta["history"]
     assert [line["epoch"] for line in history] == list(range(1, len(history) + 1))
     best = max(history, key=lambda line: line["val_accuracy"])
-    assert meta["metrics"] == {name: best[name] for name in ("val_accuracy", "val_loss", "epoch")}
+    assert meta["metrics"] == {name: best[name] for name in ("val_accuracy", "val_class_accuracy", "val_loss", "epoch")}
     assert "trained_at" in meta
 
 
 def test_weights_load_and_reach_the_recorded_metrics(meta: dict[str, Any], data_dir: Path, output_dir: Path) -> None:
     assert sorted(path.name for path in output_dir.iterdir()) == ["best_model.pth", "meta.json"]
-    model = ImageClassifier(2).eval()
+    model = ImageClassifier([0, 0, 1, 1]).eval()
     model.load_state_dict(torch.load(output_dir / "best_model.pth", weights_only=True))
     _, validation = split(scan(data_dir), 0.25, seed=0)
     pixels = torch.stack(
         [torch.from_numpy(image.load(photo.path.read_bytes(), 32)).permute(2, 0, 1) for photo in validation]
     )
-    labels = torch.tensor([meta["classes"].index(photo.group) for photo in validation])
+    groups = torch.tensor([meta["classes"].index(photo.group) for photo in validation])
+    classes = torch.tensor([["cat", "dog", "cup", "key"].index(photo.class_name) for photo in validation])
     with torch.inference_mode():
-        logits = model(pixels)
-    assert float((logits.argmax(1) == labels).float().mean()) == pytest.approx(meta["metrics"]["val_accuracy"])
-    loss = float(torch.nn.functional.cross_entropy(logits, labels))
-    assert loss == pytest.approx(meta["metrics"]["val_loss"], rel=1e-3)
+        logits = model.class_logits(pixels)
+        metrics = {
+            "val_accuracy": float((model(pixels).argmax(1) == groups).float().mean()),
+            "val_class_accuracy": float((logits.argmax(1) == classes).float().mean()),
+            "val_loss": float(torch.nn.functional.cross_entropy(logits, classes)),
+        }
+    assert metrics | {"epoch": meta["metrics"]["epoch"]} == pytest.approx(meta["metrics"], rel=1e-3)
 
 
-def test_it_learns(meta: dict[str, Any], data_dir: Path, tmp_path: Path) -> None:
-    learnt = train(data_dir, tmp_path, epochs=8)
-    losses = [line["train_loss"] for line in learnt["history"]]
-    assert losses[-1] < 0.5 * losses[0]
-    assert learnt["metrics"]["val_accuracy"] >= 0.9
+def test_it_learns(tmp_path: Path) -> None:
+    """Cats from cups: with less than 90 steps, batch normalisation still lags behind the weights."""
+    data_dir = write_photos(tmp_path / "images", per_class=24)
+    shutil.rmtree(data_dir / "animal" / "dog")
+    shutil.rmtree(data_dir / "object" / "key")
+    meta = train(data_dir, tmp_path / "models", epochs=16, patience=16, batch_size=6, learning_rate=0.005)
+    assert meta["metrics"]["val_accuracy"] > 0.8  # 0.5 is a guess
 
 
 def test_the_seed_decides(meta: dict[str, Any], data_dir: Path, tmp_path: Path) -> None:
     again, other = train(data_dir, tmp_path / "again"), train(data_dir, tmp_path / "other", seed=1)
-    for record in (meta, again, other):
-        assert len(record["history"]) >= 1
     assert again["metrics"] == meta["metrics"]
     assert again["history"] == meta["history"]
     assert other["history"][0]["train_loss"] != meta["history"][0]["train_loss"]
@@ -116,19 +120,6 @@ def test_the_seed_decides(meta: dict[str, Any], data_dir: Path, tmp_path: Path) 
 def test_five_steps(data_dir: Path, tmp_path: Path) -> None:
     """torch's OneCycleLR divides by zero where the warm-up is one step long."""
     assert train(data_dir, tmp_path, epochs=5, batch_size=36, patience=5)["history"]
-
-
-def test_an_epoch_without_a_right_answer_is_kept(tmp_path: Path) -> None:
-    """The photographs to validate with have their contents swapped between the groups: learning makes it worse."""
-    data_dir = write_photos(tmp_path / "images", per_class=40)
-    _, validation = split(scan(data_dir), 0.01, seed=0)
-    animals, objects = ([photo.path for photo in validation if photo.group == group] for group in ("animal", "object"))
-    for one, other in zip(animals, objects, strict=True):
-        data = one.read_bytes()
-        one.write_bytes(other.read_bytes())
-        other.write_bytes(data)
-    meta = train(data_dir, tmp_path / "models", epochs=1, batch_size=4, validation_share=0.01)
-    assert meta["metrics"]["val_accuracy"] == 0
 
 
 def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -187,15 +178,18 @@ def test_a_damaged_photo_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert line.startswith(f"error: {data_dir / 'object' / 'cup'}/cup_")
 
 
-def test_as_a_script(data_dir: Path, tmp_path: Path) -> None:
+def test_what_argparse_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_script(lambda: main(["--epochs=none"]))
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith("error: argument --epochs: invalid int value: 'none'\n")
+
+
+def test_as_a_script(tmp_path: Path) -> None:
     """From the repository's root, as the documentation says; a mistake costs one line."""
-    command = [sys.executable, "training/train_efficientnet.py", f"--output_dir={tmp_path / 'models'}"]
-    for argument, message in (
-        (f"--data_dir={tmp_path / 'missing'}", f"error: {tmp_path / 'missing'} is not a folder; expected "),
-        ("--epochs=none", "train_efficientnet.py: error: argument --epochs: invalid int value: 'none'"),
-    ):
-        done = subprocess.run([*command, argument], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 2
-        assert done.stdout == ""
-        assert done.stderr.splitlines()[-1].startswith(message)
-        assert "Traceback" not in done.stderr
+    missing = tmp_path / "missing"
+    command = [sys.executable, "training/train_efficientnet.py", f"--data_dir={missing}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == f"error: {missing} is not a folder; expected {missing}/<group>/<class>/*.jpg|png\n"

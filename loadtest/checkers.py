@@ -1,0 +1,111 @@
+"""Whether a reply is right, not only whether there is one. Knows nothing of how it came.
+
+A checker takes the reply's JSON object and the request's bytes, and returns what is wrong, or "". Its messages hold no
+values of the reply: Locust groups failures by their text.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from marserve.client import read_reply
+
+Checker = Callable[[Mapping[str, Any], bytes], str]
+
+TOLERANCE = 1e-3  # of the sum of probabilities, which are rounded in the reply
+MIN_PER_GROUP = 2
+DEFAULT_COUNT = 6  # images of a challenge that does not say how many
+_MAX_REASON = 200
+
+
+def check_reply(kind: str, request: bytes, content: bytes, status: int) -> str:
+    """What is wrong with a reply over REST, or over gRPC (as status 200), or ""."""
+    try:
+        answer = read_reply(content, status)
+    except RecursionError:
+        return "the reply is nested too deeply"
+    if answer.error:
+        return answer.error[:_MAX_REASON]
+    predictions = answer.body.get("predictions")
+    if not isinstance(predictions, list):
+        return _check_one(kind, answer.body, request)
+    # The request had several instances: every one of them counts.
+    return next((reason for item in predictions if (reason := _check_one(kind, item, b""))), "")
+
+
+def any_object(body: Mapping[str, Any], request: bytes) -> str:  # noqa: ARG001
+    return ""  # check_reply has seen that it is an object without an error
+
+
+def image_classification(body: Mapping[str, Any], request: bytes) -> str:  # noqa: ARG001
+    """`{"label", "confidence", "probabilities"}` that agree with each other."""
+    label, confidence, probabilities = (body.get(name) for name in ("label", "confidence", "probabilities"))
+    if not isinstance(probabilities, dict) or not probabilities:
+        return "no 'probabilities'"
+    if not all(map(_is_probability, probabilities.values())):
+        return "a probability is no number from 0 to 1"
+    if abs(math.fsum(probabilities.values()) - 1) > TOLERANCE:
+        return "the probabilities do not sum to 1"
+    if not isinstance(label, str) or label not in probabilities:
+        return "'label' is not among the probabilities"
+    if confidence != max(probabilities.values()) or isinstance(confidence, bool):
+        return "'confidence' is not the largest probability"
+    if probabilities[label] != confidence:
+        return "'label' is not the most probable one"
+    return ""
+
+
+def random_images(body: Mapping[str, Any], request: bytes) -> str:
+    """As many JPEG images as were asked for, of two groups with at least two each."""
+    images = body.get("images")
+    if not isinstance(images, list) or not all(isinstance(image, dict) for image in images):
+        return "no list of 'images'"
+    if len(images) != _asked_for(request):
+        return "not as many images as were asked for"
+    if not all(_is_jpeg(image.get("data")) for image in images):
+        return "an image is no JPEG in base64"
+    groups = Counter(str(image.get("group")) for image in images)
+    if len(groups) != 2 or min(groups.values()) < MIN_PER_GROUP:
+        return f"the images are not of two groups with at least {MIN_PER_GROUP} each"
+    return ""
+
+
+# By the task that a model's spec names; anything else is checked as `any`.
+CHECKERS: Mapping[str, Checker] = {
+    "any": any_object,
+    "image_classification": image_classification,
+    "random_images": random_images,
+}
+
+
+def _check_one(kind: str, body: Any, request: bytes) -> str:
+    if not isinstance(body, dict):
+        return "a prediction is no JSON object"
+    if "error" in body:
+        return f"error in the reply: {body['error']}"[:_MAX_REASON]
+    return CHECKERS[kind](body, request)
+
+
+def _is_probability(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _is_jpeg(text: Any) -> bool:
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (TypeError, ValueError, binascii.Error):
+        return False
+    return data.startswith(b"\xff\xd8\xff") and data.endswith(b"\xff\xd9")
+
+
+def _asked_for(request: bytes) -> int:
+    try:
+        return int(json.loads(request)["count"])
+    except (ValueError, KeyError, TypeError):
+        return DEFAULT_COUNT

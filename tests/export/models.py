@@ -1,0 +1,162 @@
+"""Small real inputs of exports: a network that knows red from blue, a checkpoint, a pool, an archive."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from export.onnx_file import write_onnx
+from export.pack import pack
+from handlers.archive import check_digests
+from handlers.pipeline import Pipeline
+from handlers.spec import read_spec
+from training.network import ImageClassifier
+
+ROOT = Path(__file__).parents[2]
+SIDE = 8  # of the small network's input, pixels
+MEMBERS = {"animal": ["cat", "dog"], "object": ["cup", "key"]}
+SCRIPT = """
+import json, sys
+from types import SimpleNamespace
+import entry, handlers, yaml
+
+folder, example = sys.argv[1:]
+statuses = {}
+context = SimpleNamespace(
+    system_properties={"model_dir": folder},
+    model_yaml_config=yaml.safe_load(open(f"{folder}/model-config.yaml")),
+    set_response_content_type=lambda index, kind: None,
+    get_request_header=lambda index, name: None,
+    set_response_status=lambda code, phrase, index: statuses.update({index: code}),
+)
+handler = entry.Handler()
+handler.initialize(context)
+replies = handler.handle([{"body": open(example, "rb").read()}], context)
+print(json.dumps({
+    "reply": json.loads(replies[0]), "statuses": statuses, "handlers": handlers.__file__, "torch": "torch" in sys.modules
+}))
+"""
+
+
+class RedOrBlue(nn.Module):
+    """uint8 pixels (B, SIDE, SIDE, 3) -> probabilities (B, 2): how red, how blue."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.tensor([[0.1, 0, 0], [0, 0, 0.1]]))
+            self.linear.bias.zero_()
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        means = pixels.float().mean(dim=(1, 2))  # (B, 3)
+        return torch.softmax(self.linear(means), dim=1)
+
+
+def flat(red: int, green: int, blue: int) -> NDArray[np.uint8]:
+    """One image of a single colour, (SIDE, SIDE, 3)."""
+    return np.full((SIDE, SIDE, 3), (red, green, blue), np.uint8)
+
+
+def write_checkpoint(folder: Path) -> Path:
+    """A random EfficientNet-B0 for 32x32 pixels, whose answers do depend on its input, as a training leaves it."""
+    torch.manual_seed(0)
+    model = ImageClassifier([index for index, names in enumerate(MEMBERS.values()) for _ in names])
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None  # the statistics become those of the batch below
+            layer.reset_running_stats()
+    with torch.no_grad():
+        for weight in model.network.classifier[-1].parameters():
+            weight.normal_()
+        model.train()(torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8))
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(model.state_dict(), folder / "best_model.pth")
+    (folder / "meta.json").write_text(json.dumps(meta()))
+    return folder / "best_model.pth"
+
+
+def meta(**changes: Any) -> dict[str, Any]:
+    """What a training writes beside that checkpoint."""
+    recipe = {"batch_size": 8, "learning_rate": 0.001, "epochs": 1, "input_size": 32, "seed": 0}
+    data = {"images": 48, "images_per_group": {"animal": 24, "object": 24}, "validation_images": 12}
+    whole = {
+        "architecture": "torchvision efficientnet_b0",
+        "classes": list(MEMBERS),
+        "members": MEMBERS,
+        "preprocessing": {"input_size": 32, "resize": "shorter side, then centre crop"},
+        "recipe": recipe,
+        "data": data | {"training_images": 36, "fingerprint_sha256": "f" * 64},
+        "trained_at": "2026-01-02T03:04:05+00:00",
+        "metrics": {"val_accuracy": 0.5, "val_class_accuracy": 0.25, "val_loss": 0.7, "epoch": 1},
+        "history": [{"epoch": 1, "val_loss": 0.7}],
+    }
+    return whole | changes
+
+
+def write_pool(folder: Path, groups: tuple[str, ...] = ("animal", "object"), per_group: int = 3) -> Path:
+    """A pool of small images, PNG and WebP in turn."""
+    folder.mkdir(parents=True)
+    entries = []
+    for number in range(len(groups) * per_group):
+        name = f"{number:02}.{('png', 'webp')[number % 2]}"
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+        entries.append({"file": name, "group": groups[number % len(groups)]})
+    (folder / "pool.json").write_text(json.dumps({"attribution": "Drawn by <numpy>.", "images": entries}))
+    return folder
+
+
+def pack_red_or_blue(folder: Path, version: str = "1.0", name: str = "red_or_blue") -> Path:
+    """A small archive as `python -m export` makes them: red is an animal, blue an object."""
+    folder.mkdir(parents=True, exist_ok=True)
+    network, example = folder / "network.onnx", folder / "red.png"
+    if not network.exists():
+        write_onnx(RedOrBlue(), (SIDE, SIDE, 3), network)
+        Image.fromarray(flat(200, 30, 30)).save(example)
+    handler = {
+        "task": "image_classification",
+        "labels": ["animal", "object"],
+        "network": {"file": "model.onnx", "input_shape": [SIDE, SIDE, 3]},
+        "example": {"file": "example.png"},
+    }
+    config = yaml.safe_dump({"minWorkers": 1, "maxBatchDelay": 1, "handler": handler})
+    target = folder / f"{name}-{version}.mar"
+    files = {"model.onnx": network, "example.png": example}
+    pack(target, name, version, config, {"name": name, "note": "a [bold] one"}, "# A card\n", files)
+    return target
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(folder)
+    return folder
+
+
+def load(folder: Path) -> Pipeline:
+    """An unpacked archive, loaded as a worker does."""
+    check_digests(folder)
+    return Pipeline.load(folder, read_spec(yaml.safe_load((folder / "model-config.yaml").read_bytes())))
+
+
+def run_entry(folder: Path, example: Path) -> dict[str, Any]:
+    """Answer one request in a process of its own, which has the archive's own files only."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MARSERVE_"))}
+    command = [sys.executable, "-c", SCRIPT, str(folder), str(example)]
+    environment["PYTHONPATH"] = str(folder)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer

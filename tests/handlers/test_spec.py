@@ -1,0 +1,146 @@
+"""The `handler:` section: what is right becomes a record, what is wrong a message that names the place."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handlers.errors import SpecError
+from handlers.spec import HandlerSpec, LimitsSpec, NetworkSpec, read_spec
+
+NETWORK: dict[str, Any] = {"file": "model.onnx", "input_shape": [224, 224, 3]}
+SECTION: dict[str, Any] = {"task": "image_classification", "labels": ["cat", "dog"], "network": NETWORK}
+
+
+def test_a_full_section() -> None:
+    section = SECTION | {
+        "network": NETWORK
+        | {"input_type": "float32", "outputs": ["a", "b"], "chunk": 8, "threads": 2, "provider": "cpu"},
+        "pool": "pool",
+        "limits": {"max_bytes": 1000},
+        "example": {"json": {"random": True}},
+    }
+    spec = read_spec({"minWorkers": 1, "handler": section})
+    network = NetworkSpec("model.onnx", (224, 224, 3), "float32", ("a", "b"), chunk=8, threads=2, provider="cpu")
+    limits = LimitsSpec(max_bytes=1000)
+    example = {"json": {"random": True}}
+    assert spec == HandlerSpec("image_classification", ("cat", "dog"), network, "pool", limits, example)
+    assert spec.limits.max_pixels == LimitsSpec().max_pixels
+
+
+def test_the_least_a_section_needs() -> None:
+    assert read_spec({"handler": {"task": "t"}}) == HandlerSpec("t")
+    assert read_spec({"handler": {"task": "t", "network": None}}).network is None
+    assert read_spec({"handler": SECTION}).network == NetworkSpec("model.onnx", (224, 224, 3))
+
+
+def test_the_record_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        read_spec({"handler": SECTION}).task = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("config", [None, {}, [], "handler", {"handler": None}, {"handler": [1]}, {"handler": "task"}])
+def test_no_section(config: object) -> None:
+    with pytest.raises(SpecError, match="no 'handler:' section"):
+        read_spec(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": 5}, "handler.task must be text, not 5"),
+        ({"task": None}, "handler.task must be text, not None"),
+        ({"labels": "cat"}, "handler.labels must be a list of str"),
+        ({"labels": ["cat", 1]}, "handler.labels must be a list of str"),
+        ({"labels": {"cat": 1}}, "handler.labels must be a list of str"),
+        ({"pool": True}, "handler.pool must be text, not True"),
+        ({"pool": None}, "handler.pool must be text, not None"),
+        ({"limits": None}, "handler.limits must be a section of keys and values"),
+        ({"limits": 5}, "handler.limits must be a section of keys and values"),
+        ({"limits": {"max_bytes": True}}, "handler.limits.max_bytes must be a whole number, not True"),
+        ({"limits": {"max_bytes": 1.5}}, "handler.limits.max_bytes must be a whole number, not 1.5"),
+        ({"limits": {"max_pixels": 0}}, "must be positive"),
+        ({"limits": {"max_byte": 5}}, "handler.limits has unknown keys: max_byte; known are max_bytes, max_pixels"),
+        ({"example": ["file"]}, "handler.example must be a section of keys and values"),
+        ({"labls": []}, "handler has unknown keys: labls; known are example, labels, limits, network, pool, task"),
+        ({5: 1, "x": 2, None: 3}, "handler has unknown keys: 5, None, x"),
+        ({"network": "model.onnx"}, "handler.network must be a section of keys and values"),
+        ({"network": {}}, "handler.network lacks file, input_shape"),
+        ({"network": {"file": "m"}}, "handler.network lacks input_shape"),
+        ({"network": NETWORK | {"file": b"m"}}, "handler.network.file must be text"),
+        ({"network": NETWORK | {"input_shape": []}}, "handler.network.input_shape must be a list of positive numbers"),
+        ({"network": NETWORK | {"input_shape": [224, 0]}}, "input_shape must be a list of positive numbers"),
+        ({"network": NETWORK | {"input_shape": [224, True]}}, "handler.network.input_shape must be a list of int"),
+        ({"network": NETWORK | {"input_shape": 224}}, "handler.network.input_shape must be a list of int"),
+        ({"network": NETWORK | {"outputs": []}}, "handler.network.outputs must name one output at least"),
+        ({"network": NETWORK | {"outputs": "probabilities"}}, "handler.network.outputs must be a list of str"),
+        ({"network": NETWORK | {"chunk": 0}}, "handler.network.chunk must be at least 1"),
+        ({"network": NETWORK | {"chunk": True}}, "handler.network.chunk must be a whole number, not True"),
+        ({"network": NETWORK | {"threads": -1}}, "handler.network.threads must be at least 1"),
+        (
+            {"network": NETWORK | {"provider": "tpu"}},
+            "handler.network.provider must be one of auto, cpu, cuda, not 'tpu'",
+        ),
+    ],
+)
+def test_wrong_sections(change: dict[Any, Any], message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        read_spec({"handler": SECTION | change})
+    assert message in str(caught.value)
+
+
+def test_the_task_is_required() -> None:
+    with pytest.raises(SpecError, match="handler lacks task"):
+        read_spec({"handler": {"labels": []}})
+
+
+SCALARS: st.SearchStrategy[Any] = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+VALUES = st.recursive(
+    SCALARS,
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(SCALARS, values, max_size=3),
+    max_leaves=8,
+)
+
+
+def sections(known: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[Any, Any]]:
+    """Sections whose values are right, wrong or missing, with strange keys among them."""
+    fields = st.fixed_dictionaries({}, optional={name: right | VALUES for name, right in known.items()})
+    return st.builds(lambda a, b: a | b, fields, st.dictionaries(SCALARS, VALUES, max_size=1) | st.just({}))
+
+
+NETWORKS = sections(
+    {
+        "file": st.just("m.onnx"),
+        "input_shape": st.lists(st.integers(-1, 9), max_size=3),
+        "outputs": st.lists(st.text(max_size=3), max_size=2),
+        "chunk": st.integers(-1, 9),
+        "provider": st.sampled_from(["auto", "cpu", "cuda"]),
+    }
+)
+SECTIONS = sections(
+    {
+        "task": st.just("t"),
+        "labels": st.lists(st.text(max_size=3), max_size=3),
+        "network": NETWORKS,
+        "limits": sections({"max_bytes": st.integers(), "max_pixels": st.integers()}),
+    }
+)
+
+
+@given(VALUES | st.fixed_dictionaries({"handler": SECTIONS | VALUES}))
+def test_anything_is_a_record_or_a_spec_error(config: Any) -> None:
+    try:
+        spec = read_spec(config)
+    except SpecError as error:
+        assert "handler" in str(error)
+        return
+    assert type(spec.task) is str
+    assert all(type(label) is str for label in spec.labels)
+    numbers = [spec.limits.max_bytes, spec.limits.max_pixels]
+    if spec.network:
+        numbers += [*spec.network.input_shape, spec.network.chunk, spec.network.threads]
+    assert all(type(number) is int and number > 0 for number in numbers)

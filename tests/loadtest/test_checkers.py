@@ -1,0 +1,115 @@
+"""Checkers: good replies pass, wrong ones do not, and nothing that a server can send breaks them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtest.checkers import CHECKERS, check_reply
+from tests.loadtest.replies import CLASSIFIED, challenge, encoded
+
+KINDS = sorted(CHECKERS)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+fields = st.sampled_from(["label", "confidence", "probabilities", "images", "predictions", "error", "data", "group"])
+
+
+def check(kind: str, body: object, request: bytes = b"", status: int = 200) -> str:
+    return check_reply(kind, request, encoded(body), status)
+
+
+@given(st.sampled_from(KINDS), st.binary(), st.binary(), st.sampled_from([200, 404, 503]))
+def test_any_bytes_give_an_answer(kind: str, request: bytes, content: bytes, status: int) -> None:
+    assert check_reply(kind, request, content, status) or status == 200
+
+
+@given(st.sampled_from(KINDS), st.dictionaries(fields, json_values), json_values)
+def test_any_object_gives_an_answer(kind: str, body: dict[str, Any], request: Any) -> None:
+    reason = check(kind, body, encoded(request))
+    assert reason or "error" not in body or isinstance(body.get("predictions"), list)
+
+
+def test_deep_nesting_is_a_failure() -> None:
+    assert check_reply("any", b"", b'{"a":' * 100_000, 200)
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=50).filter(any))
+def test_right_classifications_pass_and_shifted_ones_do_not(weights: list[int]) -> None:
+    shares = {f"label {n}": round(weight / sum(weights), 6) for n, weight in enumerate(weights)}
+    best = max(shares, key=lambda label: shares[label])
+    body = {"label": best, "confidence": shares[best], "probabilities": shares}
+    assert check("image_classification", body) == ""
+    assert check("image_classification", {**body, "confidence": shares[best] / 2})
+    assert check("image_classification", {**body, "label": "another"})
+    assert check("image_classification", {**body, "probabilities": {**shares, "extra": 0.01}})
+    assert check("image_classification", {**body, "probabilities": {**shares, "extra": float("nan")}})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label": "object"},
+        {"label": ["animal"]},
+        {"label": None},
+        {"confidence": True},
+        {"confidence": "0.75"},
+        {"probabilities": {}},
+        {"probabilities": [0.75, 0.25]},
+        {"probabilities": {"animal": 1.75, "object": -0.75}},
+        {"probabilities": {"animal": "0.75", "object": 0.25}},
+        {"probabilities": {"animal": float("inf"), "object": 0.25}},
+        {"error": {"code": "internal", "message": "no"}},
+        {"error": None},
+    ],
+)
+def test_wrong_classifications_do_not_pass(change: dict[str, Any]) -> None:
+    assert check("image_classification", CLASSIFIED) == ""
+    assert check("image_classification", {**CLASSIFIED, **change})
+
+
+@given(st.integers(0, 5), st.integers(0, 5), st.integers(0, 2), st.integers(0, 12))
+def test_a_challenge_has_what_was_asked_for(left: int, right: int, other: int, count: int) -> None:
+    groups = ["animal"] * left + ["object"] * right + ["plant"] * other
+    sides = [number for number in (left, right, other) if number]
+    good = len(groups) == count and len(sides) == 2 and min(sides) >= 2
+    request = encoded({"kind": "drag_drop", "count": count})
+    assert (check("random_images", challenge(*groups), request) == "") == good
+
+
+def test_a_challenge_that_does_not_say_how_many_has_six() -> None:
+    groups = ["animal"] * 3 + ["object"] * 3
+    assert check("random_images", challenge(*groups), b'{"kind": "drag_drop"}') == ""
+    assert check("random_images", challenge(*groups[1:]), b'{"kind": "drag_drop"}')
+
+
+@pytest.mark.parametrize("data", [b"", b"text", b"\xff\xd8\xff cut short", b"\x89PNG\xff\xd9"])
+def test_a_challenge_holds_jpeg_images(data: bytes) -> None:
+    body = challenge(*["animal", "object"] * 3, data=data)
+    assert check("random_images", body) == "an image is no JPEG in base64"
+
+
+@pytest.mark.parametrize("text", [None, 5, ["x"], "no base64!", "é"])
+def test_a_challenge_holds_base64(text: Any) -> None:
+    body = challenge(*["animal", "object"] * 3)
+    body["images"][0]["data"] = text
+    assert check("random_images", body) == "an image is no JPEG in base64"
+
+
+def test_every_instance_of_a_request_counts() -> None:
+    error = {"error": {"code": "undecodable", "message": "no"}}
+    assert check("image_classification", {"predictions": [CLASSIFIED, CLASSIFIED]}) == ""
+    assert check("image_classification", {"predictions": [CLASSIFIED, error]})
+    assert check("image_classification", {"predictions": [CLASSIFIED, {}]})
+    assert check("any", {"predictions": [1]})
+
+
+def test_a_status_is_a_failure_whatever_the_body() -> None:
+    assert check("any", CLASSIFIED) == ""
+    assert check("any", CLASSIFIED, status=503).startswith("503")
+    assert check("any", [CLASSIFIED])
