@@ -41,10 +41,10 @@ pool: .venv-dev/dev.txt ## render the default pool from OpenMoji's npm package (
 	@$(DEV)/python -m export captcha_challenge --pool build/pool
 
 LOADTEST_PORT ?= 18080
-loadtest: .venv-dev/dev.txt ## start a server, load-test captcha_image (ARGS="--shape spike --max-p99 200"), stop it
-	@$(DEV)/marserve serve --detach --port $(LOADTEST_PORT) >/dev/null
-	@status=0; $(DEV)/python -m loadtest captcha_image --host http://127.0.0.1:$(LOADTEST_PORT) $(ARGS) || status=$$?; \
-	$(DEV)/marserve stop --port $(LOADTEST_PORT) >/dev/null; exit $$status
+loadtest: .venv-dev/dev.txt ## start a server, load-test NAMES=captcha_image (ARGS="--shape spike --max-p99 200"), stop it
+	@trap '$(DEV)/marserve stop --port $(LOADTEST_PORT) >/dev/null' EXIT; trap 'exit 130' INT TERM HUP; \
+	$(DEV)/marserve serve --detach --port $(LOADTEST_PORT) >/dev/null || { trap - EXIT; exit 2; }; \
+	$(DEV)/python -m loadtest $(or $(NAMES),captcha_image) --host http://127.0.0.1:$(LOADTEST_PORT) $(ARGS)
 
 protos: .venv-dev/dev.txt ## gRPC stubs from the protocol files in TorchServe's jar; a test holds the committed ones against it
 	@$(DEV)/python marserve/protos/generate.py

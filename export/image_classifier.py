@@ -67,7 +67,7 @@ def read_meta(checkpoint: Path) -> dict[str, Any]:
 
 
 def load_network(checkpoint: Path, members: Mapping[str, Sequence[str]]) -> ServedClassifier:
-    """The trained network behind a softmax; `members` has every group's classes. Raises ExportError."""
+    """The trained network as it is served; `members` has every group's classes. Raises ExportError."""
     model = ImageClassifier([index for index, classes in enumerate(members.values()) for _ in classes])
     try:
         with warnings.catch_warnings(action="ignore"):

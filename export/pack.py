@@ -35,8 +35,8 @@ def pack(
 ) -> None:
     """Write `target` (a .mar): the handlers, the given files (place inside -> file or folder) and what describes them.
 
-    The official archiver lays the files out; it stamps times and empties `<temporary folder>/<model name>`, so it gets a
-    temporary folder of its own and the zip is made here: sorted, with fixed dates. Raises ExportError.
+    The official archiver lays the files out; it stamps times and empties `<temporary folder>/<model name>`, so it gets
+    a temporary folder of its own and the zip is made here: sorted, with fixed dates. Raises ExportError.
     """
     with tempfile.TemporaryDirectory(prefix="marserve-pack-") as scratch:
         staging, laid_out = Path(scratch, "staging"), Path(scratch, "out")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,12 @@ def check_parity(
     """
     names = [name for name, _ in inputs]
     arrays = np.stack([array for _, array in inputs])  # (N, *input_shape)
-    with torch.inference_mode():
+    # One thread each: the last digits hang on the order of sums, and the record must not hang on the number of cores.
+    with torch.inference_mode(), _one_thread():
         expected = np.concatenate([model(torch.from_numpy(a[None])).numpy() for a in arrays])  # (N, classes)
-    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     input_name = session.get_inputs()[0].name
     worst = 0.0
     for batch in BATCH_SIZES:
@@ -61,3 +65,13 @@ def check_parity(
             )
         worst = max(worst, float(difference.max()))
     return Parity(len(names), worst, tolerance)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -9,6 +9,7 @@ import secrets
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from handlers.image import Pixels, has_alpha
 
@@ -68,24 +69,35 @@ def _warp(picture: Pixels, side: int) -> Pixels:
         return warped.astype(np.uint8, copy=False)
     warped = cv2.warpAffine(picture, matrix, (side, side))  # (side, side, 4), clear outside
     alpha = warped[..., 3:].astype(np.float32) / 255
-    return (warped[..., :3] * alpha + _background(side) * (1 - alpha)).astype(np.uint8)
+    ground = _background(side)
+    return (ground + (warped[..., :3] - ground) * alpha).astype(np.uint8)
 
 
-def _background(side: int) -> np.ndarray:
+def _background(side: int) -> NDArray[np.float32]:
     """A gradient between two light colours, for drawings with a transparent ground: (side, side, 3)."""
     first, second = (np.array([_random.uniform(150, 255) for _ in range(3)], np.float32) for _ in range(2))
     ramp = np.linspace(0, 1, side, dtype=np.float32)
     ramp_2d = ramp[:, None] if _random.random() < 0.5 else ramp[None, :]
     blend = np.broadcast_to(ramp_2d, (side, side))[..., None]
-    return first * (1 - blend) + second * blend
+    return first + (second - first) * blend
 
 
 def _shift_colours(pixels: Pixels) -> Pixels:
-    """Hue +-8 degrees, saturation, contrast and brightness +-15 %, and a little noise."""
-    hsv = cv2.cvtColor(pixels, cv2.COLOR_BGR2HSV).astype(np.float32)
-    hsv[..., 0] = (hsv[..., 0] + _random.uniform(-4, 4)) % 180  # OpenCV's unit is two degrees
-    hsv[..., 1] *= _random.uniform(0.85, 1.15)
-    shifted = cv2.cvtColor(np.clip(hsv, 0, 255).astype(np.uint8), cv2.COLOR_HSV2BGR).astype(np.float32)
-    shifted = (shifted - 128) * _random.uniform(0.85, 1.15) + 128 + _random.uniform(-15, 15)
-    noise = np.random.default_rng(secrets.randbits(128)).normal(0, 2, shifted.shape)
-    return np.clip(shifted + noise, 0, 255).astype(np.uint8)
+    """Hue +-8 degrees, saturation and contrast +-15 %, brightness +-15 levels, noise of +-4 levels.
+
+    By look-up tables of 256 entries: the same arithmetic on every pixel took three times as long.
+    """
+    values = np.arange(256, dtype=np.float32)
+    hue = (values + _random.uniform(-4, 4)) % 180  # OpenCV's unit is two degrees
+    saturation = values * _random.uniform(0.85, 1.15)
+    tone = (values - 128) * _random.uniform(0.85, 1.15) + 128 + _random.uniform(-15, 15)
+    hsv = cv2.LUT(cv2.cvtColor(pixels, cv2.COLOR_BGR2HSV), _table(hue, saturation, values))
+    shifted = cv2.LUT(cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR), _table(tone, tone, tone))
+    noise = np.random.default_rng(secrets.randbits(128)).integers(-4, 5, pixels.shape, np.int16)
+    noisy: Pixels = np.clip(shifted + noise, 0, 255).astype(np.uint8)
+    return noisy
+
+
+def _table(*channels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """For cv2.LUT: (1, 256, channels)."""
+    return np.clip(np.stack(channels, axis=-1)[None], 0, 255).astype(np.uint8)

@@ -122,7 +122,8 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def _is_complete_jpeg(data: bytes) -> bool:
-    """Whether the image has its end: libjpeg fills what is missing with grey and only warns.
+    """Whether the image has its end. OpenCV refuses data that stops before it, but not zeros in place of the rest, as
+    a broken download leaves them: those it decodes to grey.
 
     What follows the end (a phone's film, a second picture) may hold any bytes.
     """

@@ -14,10 +14,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from handlers import payload
-from handlers.errors import InternalError, RequestError
+from handlers.errors import InternalError, RequestError, SpecError
 from handlers.network import Network
 from handlers.pool import Pool
 from handlers.spec import HandlerSpec
@@ -50,7 +51,15 @@ class Pipeline:
         pool_folder = os.environ.get(POOL_VARIABLE) or (str(folder / spec.pool) if spec.pool else "")
         pool = Pool(Path(pool_folder)) if pool_folder else None
         task = build_task(spec, pool)
-        return cls(task, Network(folder, spec.network, gpu_id) if spec.network else None)
+        if spec.network is None:
+            return cls(task, None)
+        network = Network(folder, spec.network, gpu_id)
+        zeros = np.zeros(spec.network.input_shape, spec.network.input_type)
+        try:
+            task.encode(Item(zeros), network.run([zeros])[0])
+        except Exception as error:  # as many labels as outputs, say
+            raise SpecError(f"{spec.task} cannot read what {spec.network.file} puts out: {error}") from error
+        return cls(task, network)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[Reply]:
         """Requests as TorchServe hands them over -> replies, in order."""

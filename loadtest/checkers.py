@@ -107,5 +107,5 @@ def _is_jpeg(text: Any) -> bool:
 def _asked_for(request: bytes) -> int:
     try:
         return int(json.loads(request)["count"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return DEFAULT_COUNT

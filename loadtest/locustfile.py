@@ -44,6 +44,7 @@ def _summarise(environment: Any, **_: Any) -> None:
     summary = {
         "rows": [_row(entry).as_dict() for entry in sorted(stats.entries.values(), key=lambda entry: entry.name)],
         "reasons": [[error.occurrences, error.name, str(error.error)] for error in errors],
+        "saturated": bool(environment.runner.cpu_warning_emitted),
     }
     (FOLDER / "summary.json").write_text(json.dumps(summary))
     if environment.runner.exceptions:  # a user of ours broke, which is no finding about the server

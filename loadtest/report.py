@@ -33,10 +33,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One row per model that was asked; `reasons` of failures as (how often, model, message), most frequent first."""
+    """One row per model that was asked; `reasons` of failures as (how often, model, message), most frequent first.
+
+    `saturated`: Locust itself ran out of CPU, so that the server may be faster than measured.
+    """
 
     rows: tuple[Row, ...]
-    reasons: tuple[tuple[int, str, str], ...]
+    reasons: tuple[tuple[int, str, str], ...] = ()
+    saturated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +53,8 @@ class Limits:
 
 def read_summary(path: Path) -> Summary:
     data = json.loads(path.read_text())
-    return Summary(
-        tuple(Row(**row) for row in data["rows"]), tuple((n, name, text) for n, name, text in data["reasons"])
-    )
+    rows = tuple(Row(**row) for row in data["rows"])
+    return Summary(rows, tuple((n, name, text) for n, name, text in data["reasons"]), data["saturated"])
 
 
 def broken_limits(summary: Summary, limits: Limits, models: Sequence[str]) -> list[str]:
@@ -87,4 +90,6 @@ def format_summary(summary: Summary) -> str:
         lines += [f"{count:>8,}  {name}: {text}" for count, name, text in summary.reasons[:_SHOWN_REASONS]]
     if len(summary.reasons) > _SHOWN_REASONS:
         lines.append(f"          and {len(summary.reasons) - _SHOWN_REASONS} other kinds, see the report")
+    if summary.saturated:
+        lines += ["", "note: Locust took over 90% of its core: the server may be faster than this"]
     return "\n".join(lines)

@@ -17,7 +17,7 @@ STD = (0.229, 0.224, 0.225)
 
 
 class ImageClassifier(nn.Module):
-    """uint8 pixels (B, 3, H, W), RGB -> log-probabilities of the groups (B, groups).
+    """uint8 pixels (B, 3, H, W), RGB -> probabilities of the groups (B, groups).
 
     The network itself tells the classes apart, which teaches it more per image than the few groups would; a group's
     probability is the sum over its classes. `group_of_class` has the index of the group for every class.
@@ -43,9 +43,9 @@ class ImageClassifier(nn.Module):
         logits: torch.Tensor = self.network((pixels.float() - self.mean) / self.std)
         return logits
 
-    def group_log_probabilities(self, class_logits: torch.Tensor) -> torch.Tensor:
+    def group_probabilities(self, class_logits: torch.Tensor) -> torch.Tensor:
         """(B, classes) -> (B, groups)."""
-        return torch.log(class_logits.softmax(dim=1) @ self.membership)
+        return class_logits.softmax(dim=1) @ self.membership
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.group_log_probabilities(self.class_logits(pixels))
+        return self.group_probabilities(self.class_logits(pixels))

@@ -91,7 +91,7 @@ def evaluate(model: ImageClassifier, loader: Loader, device: torch.device) -> di
         labels = labels.to(device)
         groups = model.membership[labels].argmax(1)
         loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
-        groups_right += float((model.group_log_probabilities(logits).argmax(1) == groups).sum())
+        groups_right += float((model.group_probabilities(logits).argmax(1) == groups).sum())
         classes_right += float((logits.argmax(1) == labels).sum())
         count += len(labels)
     return {

@@ -11,9 +11,12 @@ import sys
 from pathlib import Path
 
 from tests.e2e.server import ROOT, free_port, processes_of
+from tests.tools import need
 
 
 def test_make_serve_in_a_fresh_clone(tmp_path: Path) -> None:
+    need("curl")
+    need("git")
     clone = tmp_path / "clone"
     files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     archives = {str(path.relative_to(ROOT)) for path in (ROOT / "model_store").glob("*.mar")}

@@ -17,6 +17,7 @@ import pytest
 from marserve.rundir import RunDir
 from tests.e2e.archives import read_files, with_handler, write_archive
 from tests.e2e.server import MARSERVE, ROOT, STORE, failing, free_port, processes_of, serving
+from tests.tools import need
 
 IMAGE = STORE / "captcha_image.mar"
 
@@ -27,6 +28,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_printed_commands_work_as_they_are_and_ctrl_c_leaves_nothing() -> None:
+    need("curl")
     with serving() as server:
         curls = [line.strip() for line in server.summary.splitlines() if line.strip().startswith("curl ")]
         assert len(curls) == len(list(STORE.glob("*.mar")))
@@ -88,6 +90,7 @@ def test_detach_and_stop() -> None:
 
 
 def test_sigterm_while_starting_leaves_nothing() -> None:
+    need("curl")
     port = free_port()
     command = [*MARSERVE, "serve", "--port", str(port)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
@@ -133,6 +136,10 @@ def one_label(files: dict[str, bytes]) -> dict[str, bytes]:
     return with_handler(files, labels=["animal"])
 
 
+def three_labels(files: dict[str, bytes]) -> dict[str, bytes]:
+    return with_handler(files, labels=["animal", "object", "plant"])
+
+
 def unknown_task(files: dict[str, bytes]) -> dict[str, bytes]:
     return with_handler(files, task="divination")
 
@@ -151,6 +158,7 @@ def bug_in_handler(files: dict[str, bytes]) -> dict[str, bytes]:
         (damaged_network, "onnxruntime cannot load model.onnx"),
         (wrong_shape, "its spec says"),
         (one_label, "at least two"),
+        (three_labels, "cannot read what model.onnx puts out"),
         (unknown_task, "handler.task must be one of"),
         (no_gpu, "install the GPU environment"),
         (bug_in_handler, "no_such_module"),

@@ -42,7 +42,7 @@ def exports(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """Both at once, for each takes long. GIT_DIR: whoever commits meanwhile must not change an archive."""
     folder, elsewhere = tmp_path_factory.mktemp("exported"), tmp_path_factory.mktemp("elsewhere")
     arguments = ["captcha_image", f"--checkpoint={checkpoint}", "--data_note=Random $pixels."]
-    environment = {"GIT_DIR": "/nonexistent", "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "7"}
+    environment = {"GIT_DIR": "/nonexistent", "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "1"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GIT_DIR", environment["GIT_DIR"])
         process = subprocess.Popen(

@@ -17,14 +17,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from export.image_classifier import crops
 from export.onnx_file import write_onnx
 from export.pack import pack
+from export.spec import SPECS
 from handlers.archive import check_digests
 from handlers.pipeline import Pipeline
 from handlers.spec import read_spec
 from training.network import ImageClassifier
 
 ROOT = Path(__file__).parents[2]
+EXAMPLE = SPECS / "captcha_image.jpg"
 SIDE = 8  # of the small network's input, pixels
 MEMBERS = {"animal": ["cat", "dog"], "object": ["cup", "key"]}
 SCRIPT = """
@@ -44,9 +47,8 @@ context = SimpleNamespace(
 handler = entry.Handler()
 handler.initialize(context)
 replies = handler.handle([{"body": open(example, "rb").read()}], context)
-print(json.dumps({
-    "reply": json.loads(replies[0]), "statuses": statuses, "handlers": handlers.__file__, "torch": "torch" in sys.modules
-}))
+answer = {"reply": json.loads(replies[0]), "statuses": statuses}
+print(json.dumps(answer | {"handlers": handlers.__file__, "torch": "torch" in sys.modules}))
 """
 
 
@@ -70,6 +72,11 @@ def flat(red: int, green: int, blue: int) -> NDArray[np.uint8]:
     return np.full((SIDE, SIDE, 3), (red, green, blue), np.uint8)
 
 
+def photographs(count: int) -> torch.Tensor:
+    """Crops of the shipped example, (count, 32, 32, 3)."""
+    return torch.from_numpy(np.stack([pixels for _, pixels in crops(EXAMPLE, 32)[:count]]))
+
+
 def write_checkpoint(folder: Path) -> Path:
     """A random EfficientNet-B0 for 32x32 pixels, whose answers do depend on its input, as a training leaves it."""
     torch.manual_seed(0)
@@ -80,8 +87,8 @@ def write_checkpoint(folder: Path) -> Path:
             layer.reset_running_stats()
     with torch.no_grad():
         for weight in model.network.classifier[-1].parameters():
-            weight.normal_()
-        model.train()(torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8))
+            weight.normal_(std=0.05)
+        model.train()(photographs(16).permute(0, 3, 1, 2))
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(model.state_dict(), folder / "best_model.pth")
     (folder / "meta.json").write_text(json.dumps(meta()))

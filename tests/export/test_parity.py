@@ -88,3 +88,11 @@ def test_what_goes_wrong_in_batches_only_is_found(tmp_path: Path) -> None:
     write_onnx(Neighbours(), (SIDE, SIDE, 3), tmp_path / "model.onnx")
     with pytest.raises(ExportError, match="parity fails at batch 2"):
         check_parity(Neighbours(), tmp_path / "model.onnx", INPUTS)
+
+
+def test_the_number_of_threads_stays_as_it_was(small_onnx: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    check_parity(RedOrBlue(), small_onnx, INPUTS)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)

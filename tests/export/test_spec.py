@@ -54,7 +54,7 @@ def test_a_wrong_key_is_named(tmp_path: Path, text: str, complaint: str) -> None
 
 
 def test_every_wrong_key_is_named_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="batchSize.*; .*speed"):
+    with pytest.raises(ExportError, match=r"batchSize.*; .*speed"):
         read_model_spec(written(tmp_path, f"batchSize: x\nspeed: 3\n{HANDLER}"), tmp_path)
 
 

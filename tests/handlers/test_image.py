@@ -6,6 +6,7 @@ import io
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -202,7 +203,7 @@ def test_what_claims_to_be_huge_is_refused_undecoded(data: bytes) -> None:
 def test_endless_segments_are_not_walked() -> None:
     began = time.process_time()
     with pytest.raises(UndecodableError, match="no size"):
-        image.decode(b"\xff\xd8" + b"\xff\xfe\0\2" * 2_000_000)
+        image.decode(b"\xff\xd8" + b"\xff\xfe\0\2" * 4_000_000)
     assert time.process_time() - began < 0.5
 
 
@@ -217,6 +218,8 @@ def test_a_thumbnail_is_not_mistaken_for_the_image() -> None:
     segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
     data = FILES["JPEG"][:2] + segment + FILES["JPEG"][2:]
     assert image.decode(data).shape == (480, 640, 3)
+    with pytest.raises(TooLargeError, match="640x480"):
+        image.decode(data, Limits(max_pixels=1000))
     with pytest.raises(UndecodableError):  # the thumbnail has an end, the image none
         image.decode(data[:-2000])
 
@@ -248,11 +251,18 @@ def test_a_jpeg_without_its_end_is_refused(name: str) -> None:
         image.decode(FILES[name][:-1])
 
 
+@pytest.mark.parametrize("name", [name for name in FILES if "JPEG" in name])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_download_that_stopped_and_left_zeros_is_refused(name: str, share: float) -> None:
+    """OpenCV alone would return part of the picture and grey."""
+    data = FILES[name]
+    with pytest.raises(UndecodableError, match="damaged"):
+        image.decode(data[: int(share * len(data))] + bytes(len(data)))
+
+
 def only_pixels_or_request_errors(decode: Callable[[], Pixels]) -> None:
-    try:
+    with suppress(RequestError):
         assert_pixels(decode())
-    except RequestError as error:
-        assert 400 <= error.status < 500
 
 
 @settings(deadline=None, max_examples=150)
@@ -322,6 +332,8 @@ def test_shrinking_averages() -> None:
 def test_a_line_is_not_blown_up(side: tuple[int, int]) -> None:
     """Scaled whole it would take 224 x 14,560,000 pixels, nearly 10 GB."""
     data = encode(np.full((*side, 3), (10, 200, 30), np.uint8), "JPEG", quality=95)
+    began = time.process_time()
     pixels = image.load(data, 224)
+    assert time.process_time() - began < 1
     assert pixels.shape == (224, 224, 3)
     assert difference(pixels, np.full_like(pixels, 0) + np.array((10, 200, 30), np.uint8)) < 3

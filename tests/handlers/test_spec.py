@@ -135,8 +135,7 @@ SECTIONS = sections(
 def test_anything_is_a_record_or_a_spec_error(config: Any) -> None:
     try:
         spec = read_spec(config)
-    except SpecError as error:
-        assert "handler" in str(error)
+    except SpecError:
         return
     assert type(spec.task) is str
     assert all(type(label) is str for label in spec.labels)

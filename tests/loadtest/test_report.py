@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -30,23 +31,23 @@ BAD = Row("bad", 200, 10, 20.0, 100, 200, 1500)
     ],
 )
 def test_each_broken_limit_is_a_line(row: Row, limits: Limits, lines: list[str]) -> None:
-    assert broken_limits(Summary((row,), ()), limits, [row.name]) == lines
+    assert broken_limits(Summary((row,)), limits, [row.name]) == lines
 
 
 def test_limits_hold_for_each_model_not_for_their_mean() -> None:
-    assert broken_limits(Summary((GOOD, BAD), ()), Limits(None, 0.01), ["good", "bad"]) == [
+    assert broken_limits(Summary((GOOD, BAD)), Limits(None, 0.01), ["good", "bad"]) == [
         "bad: error rate is 0.05 (10 of 200), at most 0.01 allowed"
     ]
 
 
 def test_a_model_that_was_never_asked_is_told() -> None:
-    assert broken_limits(Summary((GOOD,), ()), Limits(None, 1), ["good", "bad"]) == ["bad: no request was finished"]
+    assert broken_limits(Summary((GOOD,)), Limits(None, 1), ["good", "bad"]) == ["bad: no request was finished"]
 
 
 def test_a_summary_comes_back_from_its_file(tmp_path: Path) -> None:
-    summary = Summary((GOOD, BAD), ((10, "bad", "503: busy"),))
+    summary = Summary((GOOD, BAD), ((10, "bad", "503: busy"),), saturated=True)
     path = tmp_path / "summary.json"
-    path.write_text(json.dumps({"rows": [row.as_dict() for row in summary.rows], "reasons": summary.reasons}))
+    path.write_text(json.dumps(asdict(summary)))
     assert read_summary(path) == summary
 
 
@@ -57,4 +58,9 @@ def test_the_table_names_models_and_the_most_frequent_reasons() -> None:
     assert "reason 4" in text
     assert "reason 5" not in text
     assert "and 3 other kinds" in text
-    assert format_summary(Summary((), ())).startswith("model")
+    assert format_summary(Summary(())).startswith("model")
+
+
+def test_a_saturated_locust_is_noted() -> None:
+    assert "note: Locust" not in format_summary(Summary((GOOD,)))
+    assert "note: Locust" in format_summary(Summary((GOOD,), saturated=True))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest.errors import LoadTestError
@@ -20,11 +20,13 @@ STAGE = {"duration": 10, "users": 4, "spawn_rate": 2}
 stages = st.lists(st.builds(Stage, st.floats(1, 100), st.integers(1, 1000), st.just(1000.0)), min_size=1, max_size=5)
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.integers(), inner, max_size=3),
+    max_leaves=6,
 )
 nearly = st.lists(
     st.fixed_dictionaries({"duration": anything, "users": anything, "spawn_rate": anything})
-    | st.fixed_dictionaries({key: st.integers(-1, 10**400) | st.floats() for key in STAGE})
+    | st.fixed_dictionaries({key: st.integers(-1, 10**400) | st.floats() for key in STAGE}),
+    max_size=3,
 )
 
 
@@ -33,6 +35,7 @@ def test_the_shapes_that_ship_are_good(name: str) -> None:
     assert length(load_shape(name)) >= 60
 
 
+@settings(deadline=None)
 @given(anything | nearly)
 def test_any_data_gives_stages_or_a_message(data: Any) -> None:
     parsed: list[Stage] = []
@@ -82,6 +85,7 @@ def test_an_unknown_shape_is_told(name: str) -> None:
         load_shape(name)
 
 
+@settings(deadline=None)
 @given(stages, st.integers(1, 1000), st.floats(10, 10_000))
 def test_scaling_keeps_the_curve(curve: list[Stage], users: int, seconds: float) -> None:
     try:

@@ -1,0 +1,109 @@
+"""The handler as TorchServe drives it: an unpacked archive, a context, batches of rows."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from handlers import entry
+from handlers.entry import Handler
+from handlers.errors import SpecError
+from tests.handlers.networks import LABELS, SIDE, write_classifier, write_digests
+from tests.images import encode
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", ResourceWarning)  # torchserve leaves the file with its version open
+    from ts.context import Context, RequestProcessor
+
+CONFIG: dict[str, Any] = {
+    "minWorkers": 1,
+    "handler": {
+        "task": "image_classification",
+        "labels": list(LABELS),
+        "network": {"file": "model.onnx", "input_shape": [SIDE, SIDE, 3]},
+    },
+}
+RED = encode(np.full((9, 9, 3), (250, 0, 0), np.uint8), "PNG")
+
+
+@pytest.fixture(autouse=True)
+def settings_of_the_process() -> Iterator[None]:
+    """The handler sets the log level and OpenCV's threads for its whole worker."""
+    level, threads = logging.getLogger().level, cv2.getNumThreads()
+    yield
+    logging.getLogger().setLevel(level)
+    cv2.setNumThreads(threads)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_classifier(tmp_path / "model.onnx")
+    write_digests(tmp_path)
+    return tmp_path
+
+
+def context_of(folder: Path, config: Any = CONFIG, gpu: int | None = None) -> Any:
+    return Context("colours", str(folder), {}, 4, gpu, "0.12.0", model_yaml_config=config)
+
+
+def handle(handler: Handler, context: Any, rows: list[dict[str, Any]], headers: dict[str, str]) -> list[Any]:
+    context.request_processor = [RequestProcessor(headers) for _ in rows]
+    return [json.loads(body) for body in handler.handle(rows, context)]
+
+
+def test_torchserves_loader_finds_one_class() -> None:
+    """`ts.model_loader` takes the classes whose module is the handler's and refuses more than one."""
+    classes = [kind for _, kind in inspect.getmembers(entry, inspect.isclass) if kind.__module__ == entry.__name__]
+    assert classes == [Handler]
+
+
+@pytest.mark.parametrize("gpu", [None, 0])
+def test_a_batch(folder: Path, gpu: int | None) -> None:
+    handler, context = Handler(), context_of(folder, gpu=gpu)
+    handler.initialize(context)
+    rows: list[dict[str, Any]] = [{"body": RED}, {"body": b"garbage"}, {}, {"data": RED}, {"body": {"instances": [5]}}]
+    replies = handle(handler, context, rows, {"accept": "*/*"})
+    assert [reply.get("label") for reply in replies] == ["red", None, None, "red", None]
+    statuses = [context.get_response_status(index) for index in range(5)]
+    assert [status for status, _ in statuses] == [200, 415, 422, 200, 200]
+    assert [phrase for _, phrase in statuses[1:3]] == ["Unsupported Media Type", "Unprocessable Entity"]
+    for index in range(5):
+        assert context.get_response_headers(index) == {"content-type": "application/json"}
+
+
+def test_a_warm_up_request_is_told_the_worker(folder: Path) -> None:
+    handler, context = Handler(), context_of(folder)
+    handler.initialize(context)
+    handle(handler, context, [{"body": RED}, {"body": b""}], {entry.WARM_UP_HEADER: "1"})
+    for index in range(2):
+        assert context.get_response_headers(index)[entry.WORKER_HEADER] == str(os.getpid())
+
+
+def test_what_the_handler_sets_for_its_worker(folder: Path) -> None:
+    logging.getLogger().setLevel(logging.INFO)
+    Handler().initialize(context_of(folder))
+    assert logging.getLogger().level == logging.WARNING
+    assert cv2.getNumThreads() == 1
+
+
+@pytest.mark.parametrize("config", [None, {}, {"handler": {}}, {"handler": CONFIG["handler"] | {"labels": []}}])
+def test_a_wrong_config_is_not_served(folder: Path, config: Any) -> None:
+    with pytest.raises(SpecError, match="handler"):
+        Handler().initialize(context_of(folder, config))
+
+
+def test_a_damaged_archive_is_not_served(folder: Path) -> None:
+    with (folder / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(SpecError, match=r"model\.onnx is not the file that was packed"):
+        Handler().initialize(context_of(folder))

@@ -1,0 +1,221 @@
+"""Batches: an answer each, in order, and one item's failure costs that item alone."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from handlers.errors import SpecError
+from handlers.pipeline import POOL_VARIABLE, Pipeline, Reply
+from handlers.spec import HandlerSpec, NetworkSpec, read_spec
+from handlers.tasks.image_classification import ImageClassification
+from tests.handlers.networks import LABELS, SIDE, write_classifier
+from tests.handlers.pools import write_pool
+from tests.images import encode
+
+SPEC = HandlerSpec("image_classification", LABELS, NetworkSpec("model.onnx", (SIDE, SIDE, 3), chunk=4))
+
+
+def picture(label: str, kind: str = "PNG") -> bytes:
+    pixels = np.zeros((12, 16, 3), np.uint8)
+    pixels[..., LABELS.index(label)] = 200
+    return encode(pixels, kind)
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Pipeline:
+    write_classifier(tmp_path / "model.onnx", breaks_above=0.9)
+    return Pipeline.load(tmp_path, SPEC)
+
+
+def read(reply: Reply) -> Any:
+    def refuse(name: str) -> NoReturn:
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(reply.body.decode("utf-8"), parse_constant=refuse)
+
+
+def code(reply: Reply) -> str:
+    body = read(reply)
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"code", "message"}
+    assert body["error"]["message"]
+    return str(body["error"]["code"])
+
+
+def test_every_form_of_a_request_gets_its_answer(pipeline: Pipeline) -> None:
+    text = base64.b64encode(picture("green")).decode()
+    rows: list[Mapping[str, Any]] = [
+        {"body": picture("red", "JPEG")},
+        {"data": picture("green", "WEBP")},
+        {"file": bytearray(picture("blue"))},
+        {"body": {"data": text}},
+        {"body": json.dumps({"b64": text}).encode()},
+        {"body": json.dumps({"data": f"data:image/png;base64,{text}"})},
+    ]
+    replies = pipeline(rows)
+    assert [reply.status for reply in replies] == [200] * 6
+    assert [read(reply)["label"] for reply in replies] == ["red", "green", "blue", "green", "green", "green"]
+
+
+GARBAGE: list[tuple[Mapping[str, Any], int, str]] = [
+    ({"body": b"garbage"}, 415, "unsupported_type"),
+    ({"body": b""}, 415, "unsupported_type"),
+    ({"body": picture("red", "JPEG")[:-9]}, 400, "undecodable"),
+    ({"body": b"{"}, 400, "undecodable"),
+    ({"body": {"data": "!"}}, 400, "undecodable"),
+    ({"body": {}}, 422, "invalid_content"),
+    ({}, 422, "invalid_content"),
+    ({"body": {"instances": ["AA=="] * 101}}, 413, "too_large"),
+]
+
+
+def test_garbage_between_good_requests(pipeline: Pipeline) -> None:
+    labels = [LABELS[index % 3] for index in range(len(GARBAGE))]
+    rows: list[Mapping[str, Any]] = []
+    for label, (row, _, _) in zip(labels, GARBAGE, strict=True):
+        rows += [{"body": picture(label)}, row]
+    replies = pipeline(rows)
+    assert [read(reply)["label"] for reply in replies[::2]] == labels
+    assert [(int(reply.status), code(reply)) for reply in replies[1::2]] == [(s, c) for _, s, c in GARBAGE]
+
+
+def test_good_and_bad_instances_of_one_request(pipeline: Pipeline) -> None:
+    good = {label: base64.b64encode(picture(label)).decode() for label in LABELS}
+    instances = [good["blue"], 5, {"data": good["red"]}, "!", {}, good["green"], base64.b64encode(b"text").decode()]
+    first, many, last = pipeline([{"body": picture("red")}, {"body": {"instances": instances}}, {"body": b"garbage"}])
+    assert read(first)["label"] == "red"
+    assert many.status == 200
+    predictions = read(many)["predictions"]
+    got = [p["error"]["code"] if "error" in p else p["label"] for p in predictions]
+    assert got == ["blue", "invalid_content", "red", "undecodable", "invalid_content", "green", "unsupported_type"]
+    assert code(last) == "unsupported_type"
+
+
+def test_one_instance_is_still_a_list(pipeline: Pipeline) -> None:
+    (reply,) = pipeline([{"body": {"instances": [base64.b64encode(picture("red")).decode()]}}])
+    assert [prediction["label"] for prediction in read(reply)["predictions"]] == ["red"]
+
+
+def test_an_empty_batch(pipeline: Pipeline) -> None:
+    assert pipeline([]) == []
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 9])
+def test_batches_of_any_size_run_in_chunks(pipeline: Pipeline, size: int) -> None:
+    labels = [LABELS[index * index % 3] for index in range(size)]
+    replies = pipeline([{"body": picture(label)} for label in labels])
+    assert [read(reply)["label"] for reply in replies] == labels
+
+
+@pytest.mark.parametrize("step", ["decode", "encode"])
+def test_a_bug_in_a_task_costs_one_item_and_leaks_nothing(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str
+) -> None:
+    real, calls = getattr(ImageClassification, step), []
+
+    def broken(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return 1 / 0 if len(calls) == 2 else real(*arguments)
+
+    monkeypatch.setattr(ImageClassification, step, broken)
+    with caplog.at_level(logging.ERROR, "handlers.pipeline"):
+        replies = pipeline([{"body": picture(label)} for label in LABELS])
+    assert [reply.status for reply in replies] == [200, 500, 200]
+    assert [read(replies[index])["label"] for index in (0, 2)] == ["red", "blue"]
+    assert code(replies[1]) == "internal"
+    for secret in (b"division", b"ZeroDivision", b"Traceback", b".py", step.encode()):
+        assert secret not in replies[1].body
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_failing_run_costs_its_chunk(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = pipeline.network
+    assert network is not None
+    run, sizes = network.run, []
+
+    def failing(items: Any) -> Any:
+        sizes.append(len(items))
+        if len(sizes) == 2:
+            raise MemoryError
+        return run(items)
+
+    monkeypatch.setattr(network, "run", failing)
+    replies = pipeline([{"body": picture("green")} for _ in range(10)])
+    assert sizes == [4, 4, 2]
+    assert [int(reply.status) for reply in replies] == [200] * 4 + [500] * 4 + [200] * 2
+
+
+def test_what_is_no_json_costs_one_item(pipeline: Pipeline) -> None:
+    """The network gives NaN for white."""
+    white = encode(np.full((12, 16, 3), 255, np.uint8), "PNG")
+    text = [base64.b64encode(data).decode() for data in (picture("red"), white, picture("blue"))]
+    rows: list[Mapping[str, Any]] = [{"body": white}, {"body": picture("green")}, {"body": {"instances": text}}]
+    single, good, many = pipeline(rows)
+    assert (single.status, code(single)) == (500, "internal")
+    assert read(good)["label"] == "green"
+    first, second, third = read(many)["predictions"]
+    assert (first["label"], second["error"]["code"], third["label"]) == ("red", "internal", "blue")
+
+
+def test_lone_surrogates_do_not_break_a_reply(pipeline: Pipeline) -> None:
+    """`"\\ud800"` is valid JSON and no valid text."""
+    replies = pipeline([{"\ud800": b"x"}, {"body": "\ud800"}, {"body": picture("red")}])
+    assert [int(reply.status) for reply in replies] == [422, 415, 200]
+    assert [code(reply) for reply in replies[:2]] == ["invalid_content", "unsupported_type"]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(st.characters(), max_size=9) | st.binary(max_size=30),
+    lambda values: (
+        st.lists(values, max_size=3) | st.dictionaries(st.text(st.characters(), max_size=5), values, max_size=3)
+    ),
+    max_leaves=6,
+)
+ROWS = st.dictionaries(st.sampled_from(["data", "body", "x"]), VALUES | st.fixed_dictionaries({"instances": VALUES}))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(ROWS, max_size=4))
+def test_whatever_comes_the_good_one_is_answered(pipeline: Pipeline, rows: list[dict[str, Any]]) -> None:
+    logging.disable()  # a bug would fill the report with its log
+    try:
+        replies = pipeline([*rows, {"body": picture("blue")}])
+    finally:
+        logging.disable(logging.NOTSET)
+    assert len(replies) == len(rows) + 1
+    assert read(replies[-1])["label"] == "blue"
+    for reply in replies:
+        read(reply)
+        assert reply.status < 500
+        assert b'"internal"' not in reply.body
+
+
+def test_where_the_pool_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = read_spec({"handler": {"task": "random_images", "pool": "inside"}})
+    write_pool(tmp_path / "inside", {"red": 2, "blue": 2})
+    write_pool(tmp_path / "other", {"red": 3, "blue": 5})
+    request = [{"body": {"kind": "drag_drop", "count": 4}}]
+    assert read(Pipeline.load(tmp_path, spec)(request)[0])["pool"]["size"] == 4
+    monkeypatch.setenv(POOL_VARIABLE, str(tmp_path / "other"))
+    assert read(Pipeline.load(tmp_path, spec)(request)[0])["pool"]["size"] == 8
+    monkeypatch.setenv(POOL_VARIABLE, "")
+    assert read(Pipeline.load(tmp_path, spec)(request)[0])["pool"]["size"] == 4
+    monkeypatch.setenv(POOL_VARIABLE, str(tmp_path / "missing"))
+    with pytest.raises(SpecError, match="is no pool"):
+        Pipeline.load(tmp_path, spec)
+
+
+@pytest.mark.parametrize("task", ["", "os", "handlers.tasks.random_images", "image-classification", "..pool"])
+def test_unknown_tasks(tmp_path: Path, task: str) -> None:
+    with pytest.raises(SpecError, match=r"handler\.task must be one of image_classification, .*random_images"):
+        Pipeline.load(tmp_path, HandlerSpec(task))
