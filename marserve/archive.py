@@ -35,7 +35,7 @@ class Archive:
     handler: Mapping[str, Any]
     metadata: Mapping[str, Any]
     files: Mapping[str, int]  # name -> bytes
-    changed: tuple[str, ...] = field(default=())  # files that are not the ones that were packed
+    changed: tuple[str, ...] = field(default=())  # files that are not the ones that were packed, or were added
 
     def read(self, name: str) -> bytes:
         with zipfile.ZipFile(self.path) as archive:
@@ -95,13 +95,14 @@ def _section(value: Any, where: str) -> dict[str, Any]:
 
 
 def _changed(archive: zipfile.ZipFile) -> tuple[str, ...]:
-    digests = json.loads(archive.read(DIGESTS))
-    names = set(archive.namelist())
-    return tuple(
+    digests = _section(json.loads(archive.read(DIGESTS)), DIGESTS)
+    names = {name for name in archive.namelist() if not name.endswith("/")}
+    changed = {
         name
-        for name, digest in sorted(digests.items())
+        for name, digest in digests.items()
         if name not in names or hashlib.sha256(archive.read(name)).hexdigest() != digest
-    )
+    }
+    return tuple(sorted(changed | (names - set(digests) - {DIGESTS})))
 
 
 def find_archives(model_store: Path, wanted: list[str]) -> list[Archive]:
