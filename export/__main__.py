@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version as library_version
 from pathlib import Path
@@ -17,54 +18,41 @@ from export.card import fill_card
 from export.errors import ExportError
 from export.image_classifier import export_network, read_meta
 from export.pack import pack
-from export.spec import SPECS, known_names, read_model_spec
+from export.repack import unpack
+from export.spec import SPECS, ModelSpec, known_names, read_model_spec
 from handlers.errors import SpecError
 from handlers.pool import Pool
 
 MAX_BYTES = 20 * 10**6  # a released archive lives in the repository
 
 
-def export(
-    name: str,
-    checkpoint: Path | None,
-    data_dir: Path | None,
-    pool: Path | None,
-    output_dir: Path,
-    version: str | None,
-    data_note: str,
-) -> Path:
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a model is made from: a checkpoint or a pool, as its spec wants, or an archive to be packed again."""
+
+    checkpoint: Path | None = None
+    data_dir: Path | None = None
+    pool: Path | None = None
+    archive: Path | None = None
+
+
+def export(name: str, sources: Sources, output_dir: Path, version: str | None, data_note: str | None) -> Path:
     """Export one model and return its archive. Raises ExportError."""
     if version is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", version):
         raise ExportError(f"--version takes at most 64 letters, digits, '.', '_' and '-', not {version!r}")
     spec = read_model_spec(name)
-    files: dict[str, Path] = {}
-    metadata: dict[str, Any] = {"name": name, "task": spec.handler.get("task"), "source_commit": _source_commit()}
-    example = SPECS / f"{name}.jpg"
-    if "file" in spec.handler.get("example", {}):
-        files[spec.handler["example"]["file"]] = example
     with tempfile.TemporaryDirectory(prefix="marserve-export-") as scratch:
-        if "network" in spec.handler:
-            if checkpoint is None:
-                raise ExportError(f"{name} needs --checkpoint, as in --checkpoint models/best_model.pth")
-            network = Path(scratch, "model.onnx")
-            meta = read_meta(checkpoint)
-            parity = export_network(checkpoint, meta, data_dir, example, network)
-            print(f"parity with PyTorch: max |dp| {parity['max_difference']:.1e} on {parity['inputs']} images")
-            size = meta["preprocessing"]["input_size"]
-            spec.handler["labels"] = meta["classes"]
-            spec.handler["network"]["input_shape"] = [size, size, 3]
-            files[spec.handler["network"]["file"]] = network
-            metadata |= {key: value for key, value in meta.items() if key != "history"}
-            metadata["data"]["note"] = data_note
-            metadata |= {"parity": parity, "exported_with": _versions("torch", "onnx", "onnxscript", "onnxruntime")}
-            version = version or datetime.fromisoformat(meta["trained_at"]).strftime("%Y%m%d.%H%M")
-        if "pool" in spec.handler:
-            if pool is None:
-                raise ExportError(f"{name} needs --pool: a folder made by `marserve pool build` or `make pool`")
-            files[spec.handler["pool"]] = pool
-            metadata["pool"] = _pool_record(pool)
+        if sources.archive is not None:
+            metadata, files = _from_archive(spec, sources.archive, Path(scratch))
+        else:
+            metadata, files = _from_parts(name, spec, sources, Path(scratch))
+        if "data" in metadata:
+            metadata["data"]["note"] = data_note or metadata["data"].get("note") or "Not stated."
+        metadata["version"] = version = version or metadata.get("version") or _default_version(metadata)
+        metadata |= {"name": name, "task": spec.handler.get("task"), "source_commit": _source_commit()}
+        if "file" in spec.handler.get("example", {}):
+            files[spec.handler["example"]["file"]] = _example(name)
         spec.handler_spec()
-        metadata["version"] = version = version or "1.0"
         card = fill_card(SPECS / f"{name}.md", metadata)
         archive = output_dir / f"{name}.mar"
         try:
@@ -73,6 +61,58 @@ def export(
         except OSError as error:
             raise ExportError(f"cannot write {archive}: {error}") from error
     return archive
+
+
+Parts = tuple[dict[str, Any], dict[str, Path]]  # the archive's metadata, and its files by their place inside
+
+
+def _from_parts(name: str, spec: ModelSpec, sources: Sources, scratch: Path) -> Parts:
+    """From a checkpoint, a pool, or both; completes the spec with what the training decided."""
+    metadata: dict[str, Any] = {}
+    files: dict[str, Path] = {}
+    if "network" in spec.handler:
+        if sources.checkpoint is None:
+            raise ExportError(f"{name} needs --checkpoint, as in --checkpoint models/best_model.pth")
+        network = scratch / "model.onnx"
+        meta = read_meta(sources.checkpoint)
+        parity = export_network(sources.checkpoint, meta, sources.data_dir, _example(name), network)
+        print(f"parity with PyTorch: max |dp| {parity['max_difference']:.1e} on {parity['inputs']} images")
+        size = meta["preprocessing"]["input_size"]
+        spec.handler["labels"] = meta["classes"]
+        spec.handler["network"]["input_shape"] = [size, size, 3]
+        files[spec.handler["network"]["file"]] = network
+        metadata |= {key: value for key, value in meta.items() if key != "history"}
+        metadata |= {"parity": parity, "exported_with": _versions("torch", "onnx", "onnxscript", "onnxruntime")}
+    if "pool" in spec.handler:
+        if sources.pool is None:
+            raise ExportError(f"{name} needs --pool: a folder made by `marserve pool build` or `make pool`")
+        files[spec.handler["pool"]] = sources.pool
+        metadata["pool"] = _pool_record(sources.pool)
+    return metadata, files
+
+
+def _from_archive(spec: ModelSpec, archive: Path, scratch: Path) -> Parts:
+    """Network, pool and records of an archive, which its digests vouch for; today's spec, card and handlers."""
+    metadata, handler = unpack(archive, scratch)
+    files: dict[str, Path] = {}
+    if "network" in spec.handler and "network" in handler:
+        spec.handler["labels"] = handler.get("labels", [])
+        spec.handler["network"]["input_shape"] = handler["network"]["input_shape"]
+        files[spec.handler["network"]["file"]] = scratch / handler["network"]["file"]
+    if "pool" in spec.handler and "pool" in handler:
+        files[spec.handler["pool"]] = scratch / handler["pool"]
+    if len(files) < ("network" in spec.handler) + ("pool" in spec.handler):
+        raise ExportError(f"{archive} is of another kind of model: it lacks what the spec asks for")
+    return metadata, files
+
+
+def _example(name: str) -> Path:
+    return SPECS / f"{name}.jpg"
+
+
+def _default_version(metadata: dict[str, Any]) -> str:
+    trained_at = metadata.get("trained_at")
+    return datetime.fromisoformat(trained_at).strftime("%Y%m%d.%H%M") if trained_at else "1.0"
 
 
 def _pool_record(folder: Path) -> dict[str, Any]:
@@ -104,14 +144,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint", type=Path, help="best_model.pth, with its meta.json beside it")
     parser.add_argument("--data_dir", type=Path, help="photographs for the parity gate; default: crops of the example")
     parser.add_argument("--pool", type=Path, help="a pool's folder, for models that carry one")
+    parser.add_argument("--archive", type=Path, help="instead: pack this archive again, with today's handlers and spec")
     parser.add_argument("--output_dir", type=Path, default=Path("model_store"), help="default: %(default)s")
     parser.add_argument("--version", help="default: date and time of the training")
-    parser.add_argument("--data_note", default="Not stated.", help="for the model card: what the data is, its licence")
+    parser.add_argument("--data_note", help="for the model card: what the data is, its licence")
     args = parser.parse_args(argv)
+    if args.archive and (args.checkpoint or args.pool or args.data_dir):
+        parser.error("--archive goes without --checkpoint, --pool and --data_dir")
+    sources = Sources(args.checkpoint, args.data_dir, args.pool, args.archive)
     try:
-        archive = export(
-            args.name, args.checkpoint, args.data_dir, args.pool, args.output_dir, args.version, args.data_note
-        )
+        archive = export(args.name, sources, args.output_dir, args.version, args.data_note)
     except ExportError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -56,7 +56,7 @@ def read_archive(path: Path) -> Archive:
     try:
         with zipfile.ZipFile(path) as archive:
             if damaged := archive.testzip():
-                raise MarserveError(f"{path} is damaged: {damaged} does not match its checksum")
+                raise MarserveError(f"{path} is damaged: {damaged!r} does not match its checksum")
             files = {entry.filename: entry.file_size for entry in archive.infolist() if not entry.is_dir()}
             manifest = json.loads(archive.read(_MANIFEST))
             model = manifest["model"]

@@ -55,7 +55,7 @@ class RestClient:
             reply = self._http.post(
                 f"/predictions/{quote(name, safe='')}", content=data, headers={"content-type": kind}
             )
-        except httpx.RequestError as error:
+        except (httpx.RequestError, UnicodeError) as error:
             raise MarserveError(
                 f"no answer from {self._http.base_url}: {error}; is `marserve serve` running?"
             ) from None

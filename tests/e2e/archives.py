@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
 import json
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from handlers.archive import DIGESTS
+from tests.paths import ROOT
 
 
 def read_files(path: Path) -> dict[str, bytes]:
@@ -24,6 +29,19 @@ def write_archive(path: Path, files: Mapping[str, bytes]) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in {**files, DIGESTS: json.dumps(digests).encode()}.items():
             archive.writestr(name, content)
+
+
+@functools.cache
+def current_store() -> Path:
+    """The released archives with the handlers of this checkout, so that it is these that are tested."""
+    store = Path(tempfile.mkdtemp(prefix="marserve-store-"))
+    atexit.register(shutil.rmtree, store, ignore_errors=True)
+    handlers = {str(path.relative_to(ROOT)): path.read_bytes() for path in sorted(ROOT.glob("handlers/**/*.py"))}
+    handlers["entry.py"] = handlers.pop("handlers/entry.py")
+    for path in sorted((ROOT / "model_store").glob("*.mar")):
+        rest = {name: content for name, content in read_files(path).items() if not name.endswith(".py")}
+        write_archive(store / path.name, rest | handlers)
+    return store
 
 
 def with_handler(files: Mapping[str, bytes], **changes: object) -> dict[str, bytes]:

@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-STORE = ROOT / "model_store"
+from tests.e2e.archives import current_store
+from tests.paths import ROOT
+
 MARSERVE = [sys.executable, "-m", "marserve"]
 
 
@@ -65,12 +66,13 @@ class Server:
 
 
 @contextmanager
-def serving(*arguments: str, command: Sequence[str] = MARSERVE, cwd: Path = ROOT) -> Iterator[Server]:
+def serving(*arguments: str) -> Iterator[Server]:
     """`marserve serve` in the foreground on free ports, ready; interrupted at the end."""
     port = free_port()
+    store = [] if "--model-store" in arguments else ["--model-store", str(current_store())]
     process = subprocess.Popen(
-        [*command, "serve", "--port", str(port), *arguments],
-        cwd=cwd,
+        [*MARSERVE, "serve", "--port", str(port), *store, *arguments],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

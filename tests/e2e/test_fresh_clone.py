@@ -10,7 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.e2e.server import ROOT, free_port, processes_of
+from tests.e2e.server import free_port, processes_of
+from tests.paths import ROOT
 from tests.tools import need
 
 

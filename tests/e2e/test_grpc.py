@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 
 from marserve.client import GrpcClient
-from tests.e2e.server import MARSERVE, ROOT, Server
+from tests.e2e.server import MARSERVE, Server
+from tests.paths import ROOT
 
 
 def test_grpc_and_rest_give_the_same_answer(server: Server, rest: httpx.Client, photo: bytes) -> None:

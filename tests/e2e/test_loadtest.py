@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.server import ROOT, Server
+from tests.e2e.server import Server
+from tests.paths import ROOT
 
 
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])

@@ -15,11 +15,10 @@ import httpx
 import pytest
 
 from marserve.rundir import RunDir
-from tests.e2e.archives import read_files, with_handler, write_archive
-from tests.e2e.server import MARSERVE, ROOT, STORE, failing, free_port, processes_of, serving
+from tests.e2e.archives import current_store, read_files, with_handler, write_archive
+from tests.e2e.server import MARSERVE, failing, free_port, processes_of, serving
+from tests.paths import ROOT
 from tests.tools import need
-
-IMAGE = STORE / "captcha_image.mar"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -31,7 +30,7 @@ def test_the_printed_commands_work_as_they_are_and_ctrl_c_leaves_nothing() -> No
     need("curl")
     with serving() as server:
         curls = [line.strip() for line in server.summary.splitlines() if line.strip().startswith("curl ")]
-        assert len(curls) == len(list(STORE.glob("*.mar")))
+        assert len(curls) == len(list(current_store().glob("*.mar")))
         for curl in curls:
             done = subprocess.run(shlex.split(curl), capture_output=True, text=True, check=True)
             assert '"label"' in done.stdout or '"images"' in done.stdout
@@ -166,7 +165,7 @@ def bug_in_handler(files: dict[str, bytes]) -> dict[str, bytes]:
 )
 def test_a_model_that_does_not_load_is_one_line_and_no_hanging(change: object, said: str, tmp_path: Path) -> None:
     assert callable(change)
-    write_archive(tmp_path / "captcha_image.mar", change(read_files(IMAGE)))
+    write_archive(tmp_path / "captcha_image.mar", change(read_files(current_store() / "captcha_image.mar")))
     port = free_port()
     code, error, seconds = failing("--model-store", str(tmp_path), "--port", str(port))
     assert code == 1
@@ -178,7 +177,7 @@ def test_a_model_that_does_not_load_is_one_line_and_no_hanging(change: object, s
 
 
 def test_a_cut_archive_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    (tmp_path / "captcha_image.mar").write_bytes(IMAGE.read_bytes()[:-1000])
+    (tmp_path / "captcha_image.mar").write_bytes((current_store() / "captcha_image.mar").read_bytes()[:-1000])
     code, error, seconds = failing("--model-store", str(tmp_path))
     assert code == 1
     assert "is not a readable archive" in error

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from export import image_classifier
@@ -109,7 +109,7 @@ def test_damaged_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     torch.save(torch.nn.Linear(3, 2).state_dict(), buffer)
     good = buffer.getvalue()
 
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
     @given(st.integers(0, len(good)), st.lists(st.tuples(st.integers(0, len(good) - 1), st.integers(0, 255))))
     def damage(length: int, changes: list[tuple[int, int]]) -> None:
         content = bytearray(good)

@@ -21,6 +21,7 @@ from marserve.settings import (
     write_properties,
 )
 from tests.export.models import ROOT
+from tests.marserve.conftest import PATIENT
 
 PRINTABLE = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), max_size=30)
 HOSTS = st.sampled_from(["127.0.0.1", "localhost", "0.0.0.0", "::1", "fe80::1", "a.example.org"])  # noqa: S104
@@ -58,6 +59,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
             read_properties(path)
 
 
+@PATIENT
 @given(st.dictionaries(PRINTABLE.filter(lambda key: key and "=" not in key and key[0] != "#"), PRINTABLE))
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, properties: dict[str, str]) -> None:
     path = tmp_path_factory.getbasetemp() / "round.properties"
@@ -65,6 +67,7 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, prope
     assert read_properties(path) == properties
 
 
+@PATIENT
 @given(st.lists(st.tuples(HOSTS, st.integers(1, 65535)), min_size=5, max_size=5, unique_by=lambda pair: pair[1]))
 def test_addresses_survive_as_properties(pairs: list[tuple[str, int]]) -> None:
     found = Addresses(*(Address(host, port) for host, port in pairs))
@@ -77,6 +80,7 @@ def test_a_port_moves_all_five() -> None:
     assert moved == listening(5010, 8091, 8092, 6010, 7081)
 
 
+@PATIENT
 @given(st.integers(1100, 64000))
 def test_a_moved_configuration_is_found_again(port: int) -> None:
     moved = addresses({}, port)
