@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
+import zlib
 from pathlib import Path
 
 from handlers.errors import SpecError
@@ -14,6 +16,16 @@ DIGESTS = "digests.json"
 def file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a `.mar` that marserve made and check it. Raises SpecError."""
+    try:
+        with zipfile.ZipFile(archive) as file:
+            file.extractall(folder)  # zipfile keeps every member below `folder`
+    except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, zlib.error) as error:
+        raise SpecError(f"{archive} cannot be unpacked: {error}") from error
+    check_digests(folder)
 
 
 def check_digests(folder: Path) -> None:

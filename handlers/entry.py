@@ -28,8 +28,9 @@ class Handler:
         folder = Path(properties["model_dir"])
         gpu_id = properties.get("gpu_id")
         archive.check_digests(folder)
+        read = spec.read_spec(context.model_yaml_config)
         self._pipeline = pipeline.Pipeline.load(
-            folder, spec.read_spec(context.model_yaml_config), None if gpu_id is None else int(gpu_id)
+            folder, read, None if gpu_id is None else int(gpu_id), _pool_folder(folder, read)
         )
         network = self._pipeline.network
         log.info("loaded on %s", network.provider if network else "no network")
@@ -45,3 +46,10 @@ class Handler:
             if reply.status != 200:
                 context.set_response_status(reply.status.value, reply.status.phrase, index)
         return [reply.body for reply in replies]
+
+
+def _pool_folder(folder: Path, read: spec.HandlerSpec) -> Path | None:
+    """MARSERVE_POOL replaces every pool; MARSERVE_DEFAULT_POOL is for models that carry none."""
+    own = folder / read.pool if read.pool else None
+    replacing, default = os.environ.get("MARSERVE_POOL"), os.environ.get("MARSERVE_DEFAULT_POOL")
+    return Path(replacing) if replacing else own or (Path(default) if default else None)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from handlers.errors import TooLargeError, UndecodableError, UnsupportedTypeError
 
 Pixels = NDArray[np.uint8]  # (H, W, 3), RGB
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})  # of files that may hold what is decoded here
 
 # IMREAD_REDUCED_COLOR_n would also ask for BGR, which OpenCV refuses together with IMREAD_COLOR_RGB.
 _REDUCED = {2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 8: cv2.IMREAD_REDUCED_GRAYSCALE_8}
@@ -38,6 +39,7 @@ class Limits:
 
     max_bytes: int = 16 * 2**20
     max_pixels: int = 50_000_000
+    max_decoded_pixels: int = 16_000_000  # a JPEG is decoded at reduced scale where that is enough; others are not
 
 
 def media_type(data: bytes) -> str | None:
@@ -69,12 +71,14 @@ def decode(data: bytes, limits: Limits = Limits(), shorter_side: int = 1) -> Pix
         raise UndecodableError("the image's header is damaged: it states no size")
     if width * height > limits.max_pixels:
         raise TooLargeError(f"the image has {width}x{height} pixels; at most {limits.max_pixels:,} are accepted")
-    if has_alpha(data):
-        return _decode_transparent(data)
-    flags = cv2.IMREAD_COLOR_RGB
+    scale = 1
     if kind == "image/jpeg" and shorter_side > 1:
         scale = next((s for s in (8, 4, 2) if min(width, height) >= 2 * s * shorter_side), 1)
-        flags |= _REDUCED.get(scale, 0)
+    if width * height > limits.max_decoded_pixels * scale**2:
+        raise TooLargeError(f"{width}x{height} pixels are too many to decode: send a smaller picture, or a JPEG")
+    if has_alpha(data):
+        return _decode_transparent(data)
+    flags = cv2.IMREAD_COLOR_RGB | _REDUCED.get(scale, 0)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
@@ -166,8 +170,10 @@ def _decode_transparent(data: bytes) -> Pixels:
 
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGBA")
+            ImageOps.exif_transpose(image, in_place=True)
+            upright = image.convert("RGBA")
     except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, ValueError, struct.error, ...
         raise UndecodableError("the image data is damaged or cut short") from error
-    white = Image.new("RGBA", upright.size, "white")
-    return np.asarray(Image.alpha_composite(white, upright).convert("RGB"))
+    white = Image.new("RGB", upright.size, "white")
+    white.paste(upright, mask=upright)
+    return np.asarray(white)

@@ -61,7 +61,7 @@ def parse(row: Mapping[str, Any]) -> Payload:
 
 
 def looks_like_json(data: bytes) -> bool:
-    return data[:64].lstrip()[:1] in (b"{", b"[")
+    return data.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] in (b"{", b"[")  # white space, and a byte order mark
 
 
 def parse_json(data: bytes) -> Any:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers import payload
-from handlers.errors import InternalError, RequestError, SpecError
+from handlers.errors import InternalError, RequestError, SpecError, TooLargeError
 from handlers.network import Network
 from handlers.pool import Pool
 from handlers.spec import HandlerSpec
@@ -26,7 +27,9 @@ from handlers.tasks import Item, Task, build_task
 
 log = logging.getLogger(__name__)
 
-POOL_VARIABLE = "MARSERVE_POOL"
+# A hundred crafted instances could keep a worker from everyone else's requests until TorchServe kills it: all requests
+# of a batch together must stay below the response time-out.
+REQUEST_SECONDS = 0.5  # for decoding, and again for encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,9 @@ class Pipeline:
         self.network = network
 
     @classmethod
-    def load(cls, folder: Path, spec: HandlerSpec, gpu_id: int | None = None) -> Pipeline:
-        """From an unpacked archive. Raises SpecError."""
-        pool_folder = os.environ.get(POOL_VARIABLE) or (str(folder / spec.pool) if spec.pool else "")
-        pool = Pool(Path(pool_folder)) if pool_folder else None
-        task = build_task(spec, pool)
+    def load(cls, folder: Path, spec: HandlerSpec, gpu_id: int | None = None, pool: Path | None = None) -> Pipeline:
+        """From an unpacked archive, with a pool for tasks that draw from one. Raises SpecError."""
+        task = build_task(spec, Pool(pool) if pool else None)
         if spec.network is None:
             return cls(task, None)
         network = Network(folder, spec.network, gpu_id)
@@ -65,9 +66,12 @@ class Pipeline:
         """Requests as TorchServe hands them over -> replies, in order."""
         payloads = [_guard(payload.parse, row) for row in rows]
         instances: list[payload.Instance | RequestError] = []
+        budgets: list[_Budget] = []
         for parsed in payloads:
-            instances += parsed.instances if isinstance(parsed, payload.Payload) else []
-        answers = map(_reply, self.answer(instances))
+            if isinstance(parsed, payload.Payload):
+                instances += parsed.instances
+                budgets += [_Budget(REQUEST_SECONDS if parsed.many else math.inf)] * len(parsed.instances)
+        answers = map(_reply, self.answer(instances, budgets))
         replies = []
         for parsed in payloads:
             if isinstance(parsed, RequestError):
@@ -79,20 +83,28 @@ class Pipeline:
                 replies.append(next(answers))
         return replies
 
-    def answer(self, instances: Sequence[payload.Instance | RequestError]) -> list[Answer]:
-        """Decode, run and encode instances; an instance that is an error already stays one."""
+    def answer(
+        self, instances: Sequence[payload.Instance | RequestError], budgets: Sequence[_Budget] | None = None
+    ) -> list[Answer]:
+        """Decode, run and encode instances; an instance that is an error already stays one.
+
+        `budgets` has the budget of the request that each instance came in; without them there is no limit.
+        """
+        budgets = budgets or [_Budget(math.inf)] * len(instances)
         items: list[Item | RequestError] = [
-            instance if isinstance(instance, RequestError) else _guard(self._task.decode, instance)
-            for instance in instances
+            instance if isinstance(instance, RequestError) else budget.guard(self._task.decode, instance)
+            for instance, budget in zip(instances, budgets, strict=True)
         ]
         rows = iter(self._run([item.array for item in items if isinstance(item, Item) and item.array is not None]))
+        for budget in budgets:
+            budget.renew()
         answers: list[Answer] = []
-        for item in items:
+        for item, budget in zip(items, budgets, strict=True):
             if isinstance(item, RequestError):
                 answers.append(item)
                 continue
             row = {} if item.array is None else next(rows)
-            answers.append(row if isinstance(row, RequestError) else _guard(self._task.encode, item, row))
+            answers.append(row if isinstance(row, RequestError) else budget.guard(self._task.encode, item, row))
         return answers
 
     def _run(self, arrays: list[NDArray[Any]]) -> list[Mapping[str, NDArray[Any]] | RequestError]:
@@ -106,6 +118,25 @@ class Pipeline:
             ran = _guard(self.network.run, chunk)
             rows += [ran] * len(chunk) if isinstance(ran, RequestError) else ran
         return rows
+
+
+class _Budget:
+    """The time that all instances of one request may take together in one step; what comes after is refused."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = self._left = seconds
+
+    def renew(self) -> None:
+        """Before the next step."""
+        self._left = self._seconds
+
+    def guard(self, step: Any, *arguments: Any) -> Any:
+        if self._left <= 0:
+            return TooLargeError("the instances before this one took too long: send fewer or smaller ones in a request")
+        started = time.perf_counter()
+        result = _guard(step, *arguments)
+        self._left -= time.perf_counter() - started
+        return result
 
 
 def _guard(step: Any, *arguments: Any) -> Any:

@@ -46,10 +46,11 @@ class LimitsSpec:
 
     max_bytes: int = 16 * 2**20
     max_pixels: int = 50_000_000
+    max_decoded_pixels: int = 16_000_000
 
     def __post_init__(self) -> None:
-        if self.max_bytes < 1 or self.max_pixels < 1:
-            raise SpecError("handler.limits.max_bytes and max_pixels must be positive")
+        if min(self.max_bytes, self.max_pixels, self.max_decoded_pixels) < 1:
+            raise SpecError("handler.limits must be positive numbers")
 
 
 @dataclass(frozen=True, slots=True)

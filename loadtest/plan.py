@@ -13,6 +13,7 @@ from loadtest.checkers import CHECKERS
 from loadtest.errors import LoadTestError
 from loadtest.shapes import Stage
 from marserve.archive import Archive, read_archive
+from marserve.errors import MarserveError
 
 TIMEOUT = 30.0  # seconds that a user waits for a reply
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -83,12 +84,10 @@ def _target(name: str, archive: Archive | None, model_store: Path, files: Sequen
 
 
 def _example(archive: Archive) -> bytes:
-    example = archive.handler.get("example") or {}
-    if "json" in example:
-        return json.dumps(example["json"]).encode()
-    if example.get("file") in archive.files:
-        return archive.read(example["file"])
-    raise LoadTestError(f"{archive.path} carries no example: say what to send with --files")
+    try:
+        return archive.example_request()[0]
+    except MarserveError as error:
+        raise LoadTestError(f"{error}: say what to send with --files") from None
 
 
 def _read(path: Path) -> bytes:

@@ -37,6 +37,19 @@ class Archive:
     files: Mapping[str, int]  # name -> bytes
     changed: tuple[str, ...] = field(default=())  # files that are not the ones that were packed, or were added
 
+    @property
+    def example(self) -> Mapping[str, Any]:
+        """{"file": name} or {"json": {...}}, or nothing."""
+        return self.handler.get("example") or {}
+
+    def example_request(self) -> tuple[bytes, dict[str, str]]:
+        """Body and headers of the request that the archive names as its example. Raises MarserveError without one."""
+        if "json" in self.example:
+            return json.dumps(self.example["json"]).encode(), {"content-type": "application/json"}
+        if self.example.get("file") not in self.files:
+            raise MarserveError(f"{self.path} carries no example request")
+        return self.read(self.example["file"]), {"content-type": "application/octet-stream"}
+
     def read(self, name: str) -> bytes:
         with zipfile.ZipFile(self.path) as archive:
             return archive.read(name)
@@ -67,7 +80,9 @@ def read_archive(path: Path) -> Archive:
             if DIGESTS in files:
                 metadata = _section(json.loads(archive.read(_METADATA)), _METADATA)
                 handler = _section(config.get("handler"), "handler")
-                _section(handler.get("example"), "handler.example")
+                example = _section(handler.get("example"), "handler.example")
+                if not isinstance(example.get("file", ""), str) or not isinstance(handler.get("pool") or "", str):
+                    raise TypeError("handler.example.file and handler.pool must be text")
                 changed = _changed(archive)
             name, version = model["modelName"], str(model["modelVersion"])
             if not (_NAME.fullmatch(name) and _NAME.fullmatch(version)):
@@ -116,6 +131,10 @@ def find_archives(model_store: Path, wanted: list[str]) -> list[Archive]:
     if not paths:
         raise MarserveError(f"{model_store} holds no .mar archive; make one with `python -m export`")
     names = [name.removesuffix(".mar") for name in wanted] or list(paths)
+    if odd := [name for name in names if name in paths and not _NAME.fullmatch(name)]:
+        raise MarserveError(
+            f"{paths[odd[0]]}: TorchServe takes only letters, digits, '.', '_' and '-' in a file's name"
+        )
     if missing := [name for name in names if name not in paths]:
         raise MarserveError(f"no {', '.join(missing)} in {model_store}; it has {', '.join(paths)}")
     archives = [read_archive(paths[name]) for name in dict.fromkeys(names)]

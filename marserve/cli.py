@@ -24,7 +24,7 @@ app = typer.Typer(
 pool_app = typer.Typer(help="Pools of images for random challenges.", no_args_is_help=True)
 app.add_typer(pool_app, name="pool")
 
-Port = Annotated[int, typer.Option(min=1100, max=65000, help="The REST port.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="The REST port.")]
 
 
 @app.command()
@@ -81,22 +81,23 @@ def predict(
     client: Client = GrpcClient(grpc_address) if use_grpc else RestClient(url)
     table = Table("file", "answer", "confidence")
     failed = False
-    with client:
-        for file in files:
-            answer = client.predict(name, file.read_bytes())
-            failed = failed or bool(answer.error)
-            if as_json:
-                print(
-                    json.dumps({"file": str(file), **answer.body, **({"failed": answer.error} if answer.error else {})})
-                )
-            elif answer.error:
-                table.add_row(_plain(file), _plain(f"error: {answer.error}"), "")
-            elif "label" in answer.body:
-                table.add_row(_plain(file), _plain(answer.body["label"]), _plain(answer.body.get("confidence", "")))
-            else:
-                table.add_row(_plain(file), _short(json.dumps(answer.body)), "")
-    if not as_json:
-        _console().print(table)
+    try:
+        with client:
+            for file in files:
+                answer = client.predict(name, _read(file))
+                failed = failed or bool(answer.error)
+                if as_json:
+                    failure = {"failed": answer.error} if answer.error else {}
+                    print(json.dumps({"file": str(file), **answer.body, **failure}))
+                elif answer.error:
+                    table.add_row(_plain(file), _plain(f"error: {answer.error}"), "")
+                elif "label" in answer.body:
+                    table.add_row(_plain(file), _plain(answer.body["label"]), _plain(answer.body.get("confidence", "")))
+                else:
+                    table.add_row(_plain(file), _short(json.dumps(answer.body)), "")
+    finally:  # what was answered before a server went away is worth seeing
+        if not as_json and table.row_count:
+            _console().print(table)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -152,6 +153,13 @@ def _plain(value: object) -> str:
     """On one line and without control characters, which a terminal would obey."""
     text = " ".join(str(value).splitlines())
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MarserveError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _short(text: str, width: int = 100) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
+from http import HTTPStatus
 from typing import Any, Protocol, Self
 from urllib.parse import quote
 
@@ -31,15 +31,17 @@ class Client(Protocol):
         """One request. Raises MarserveError where no server answers."""
 
     def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
 
 class RestClient:
     def __init__(self, url: str) -> None:
         try:
-            self._http = httpx.Client(base_url=url, timeout=TIMEOUT)
+            parts = httpx.URL(url)
+            if parts.scheme not in ("http", "https") or not parts.host:
+                raise ValueError("expected http://host:port")
+            # A proxy that the environment names cannot reach this machine's own loopback.
+            self._http = httpx.Client(base_url=parts, timeout=TIMEOUT, trust_env=not _is_loopback(parts.host))
         except (httpx.InvalidURL, ValueError) as error:
             raise MarserveError(f"{url!r} is not a server's address: {error}") from None
 
@@ -50,7 +52,7 @@ class RestClient:
         self._http.close()
 
     def predict(self, name: str, data: bytes) -> Answer:
-        kind = "application/json" if data[:64].lstrip()[:1] in (b"{", b"[") else "application/octet-stream"
+        kind = "application/json" if is_json(data) else "application/octet-stream"
         try:
             reply = self._http.post(
                 f"/predictions/{quote(name, safe='')}", content=data, headers={"content-type": kind}
@@ -68,7 +70,8 @@ class GrpcClient:
 
         self._address = address
         self._request = inference_pb2.PredictionsRequest
-        options = [("grpc.max_send_message_length", _MAX_MESSAGE), ("grpc.max_receive_message_length", _MAX_MESSAGE)]
+        options: list[tuple[str, int]] = [("grpc.enable_http_proxy", not _is_loopback(address.rpartition(":")[0]))]
+        options += [("grpc.max_send_message_length", _MAX_MESSAGE), ("grpc.max_receive_message_length", _MAX_MESSAGE)]
         self._channel = grpc.insecure_channel(address, options)
         self._stub = inference_pb2_grpc.InferenceAPIsServiceStub(self._channel)
 
@@ -91,12 +94,19 @@ class GrpcClient:
         return read_reply(reply.prediction, 200)
 
 
+def is_json(data: bytes) -> bool:
+    """Whether the handlers will take it for JSON."""
+    return data.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] in (b"{", b"[")
+
+
 def read_reply(content: bytes, status: int) -> Answer:
     """A reply's body and HTTP status -> answer, whichever of the two says that it failed."""
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
         body = None
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and not isinstance(body, dict):
+        return Answer({}, "413: the request is larger than the server accepts (max_request_size)")
     if not isinstance(body, dict):
         return Answer({}, f"the server replied {status} with a body that is no JSON object")
     if isinstance(error := body.get("error"), dict):
@@ -112,3 +122,7 @@ def _detail(text: str) -> str:
         return str(json.loads(text)["message"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return text
+
+
+def _is_loopback(host: str) -> bool:
+    return host.strip("[]") in ("localhost", "::1") or host.startswith("127.")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 import sys
 import tempfile
-import zipfile
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -19,14 +20,14 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from handlers import image
-from handlers.errors import RequestError, SpecError
+from handlers.archive import unpack
+from handlers.errors import InternalError, RequestError, SpecError
+from handlers.image import SUFFIXES
 from handlers.pipeline import Pipeline
 from handlers.pool import INDEX, Pool
-from handlers.spec import read_spec
-from marserve.archive import read_archive
+from handlers.spec import HandlerSpec, read_spec
 from marserve.errors import MarserveError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 STORED_SIDE = 256  # pixels of the shorter side; challenges show less
 SMALLEST_SIDE = 32
 HASH_SIDE = 16
@@ -44,13 +45,17 @@ def build_pool(folder: Path, output: Path, archive: Path, min_confidence: float,
     if output.exists():
         raise MarserveError(f"{output} exists already: remove it or choose another --output")
     candidates = list(_candidates(folder))
+    parent = output.absolute().parent
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise MarserveError(f"cannot write {output}: {parent} is no folder that you may write to")
     with tempfile.TemporaryDirectory(prefix="marserve-pool-") as scratch:
-        pipeline, labels = _load_model(archive, Path(scratch, "model"))
-        if strangers := sorted({group for _, group in candidates} - set(labels)):
-            raise MarserveError(f"{archive} knows the groups {', '.join(labels)}, not {', '.join(strangers)}")
+        pipeline, spec = _load_model(archive, Path(scratch, "model"))
+        if strangers := sorted({group for _, group in candidates} - set(spec.labels)):
+            raise MarserveError(f"{archive} knows the groups {', '.join(spec.labels)}, not {', '.join(strangers)}")
         staging = Path(scratch, "pool")
         staging.mkdir()
-        entries, counts = _select(candidates, pipeline, min_confidence, staging)
+        limits = image.Limits(**asdict(spec.limits))
+        entries, counts = _select(candidates, pipeline, limits, min_confidence, staging)
         index = {"attribution": attribution, "images": entries}
         (staging / INDEX).write_text(json.dumps(index, indent=1) + "\n")
         for fate in (KEPT, UNREADABLE, SMALL, DUPLICATE, DISAGREES, UNSURE):
@@ -59,7 +64,6 @@ def build_pool(folder: Path, output: Path, archive: Path, min_confidence: float,
             pool = Pool(staging)
         except SpecError:
             raise MarserveError("too few images are left for a pool: two groups of two at least") from None
-        output.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(staging, output)
     print(f"{output}: {', '.join(f'{group} {count:,}' for group, count in pool.counts.items())}")
     return counts
@@ -67,30 +71,28 @@ def build_pool(folder: Path, output: Path, archive: Path, min_confidence: float,
 
 def _candidates(folder: Path) -> Iterator[tuple[Path, str]]:
     """Image files of a two-level folder, and the group of each."""
-    paths = sorted(p for p in folder.glob("*/*/*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    found = (path for path in folder.glob("*/*/*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = sorted(path for path in found if not any(part.startswith(".") for part in path.parts[-3:]))
     if not paths:
         raise MarserveError(f"{folder} has no images in <group>/<class>/*.jpg|png|webp")
     for path in paths:
         yield path, path.parent.parent.name
 
 
-def _load_model(archive: Path, target: Path) -> tuple[Pipeline, tuple[str, ...]]:
+def _load_model(archive: Path, target: Path) -> tuple[Pipeline, HandlerSpec]:
     """Unpack an archive that marserve made and load it here, without a server."""
-    if read_archive(archive).changed:
-        raise MarserveError(f"{archive} is damaged; export it again")
-    with zipfile.ZipFile(archive) as file:
-        file.extractall(target)  # zipfile keeps every member below `target`
     try:
+        unpack(archive, target)
         spec = read_spec(yaml.safe_load((target / "model-config.yaml").read_bytes()))
         if spec.task != "image_classification":
             raise MarserveError(f"{archive} is no image classifier but {spec.task}")
-        return Pipeline.load(target, spec), spec.labels
-    except (SpecError, OSError) as error:
-        raise MarserveError(f"{archive} cannot be loaded: {error}") from None
+        return Pipeline.load(target, spec), spec
+    except (SpecError, OSError, yaml.YAMLError) as error:
+        raise MarserveError(f"{archive} cannot be used: {error}") from None
 
 
 def _select(
-    candidates: list[tuple[Path, str]], pipeline: Pipeline, min_confidence: float, target: Path
+    candidates: list[tuple[Path, str]], pipeline: Pipeline, limits: image.Limits, min_confidence: float, target: Path
 ) -> tuple[list[dict[str, str]], Counter[str]]:
     """Write the images that pass into `target`; their index entries, and how many met which fate."""
     counts: Counter[str] = Counter()
@@ -98,8 +100,10 @@ def _select(
     seen = _SeenHashes(len(candidates))
     batches = [candidates[start : start + BATCH] for start in range(0, len(candidates), BATCH)]
     for batch in track(batches, description="judging images", transient=True, disable=not sys.stderr.isatty()):
-        data = [path.read_bytes() for path, _ in batch]
+        data = [_read(path) for path, _ in batch]
         for (_, group), content, answer in zip(batch, data, pipeline.answer(data), strict=True):
+            if isinstance(answer, InternalError):
+                raise MarserveError("the model fails on these images; see the log above")
             if isinstance(answer, RequestError):
                 fate = UNREADABLE
             elif answer["label"] != group:
@@ -107,7 +111,7 @@ def _select(
             elif answer["confidence"] < min_confidence:
                 fate = UNSURE
             else:
-                pixels = image.decode(content, shorter_side=STORED_SIDE)
+                pixels = image.decode(content, limits, shorter_side=STORED_SIDE)
                 if min(pixels.shape[:2]) < SMALLEST_SIDE:
                     fate = SMALL
                 elif seen.add(difference_hash(pixels)):
@@ -117,6 +121,14 @@ def _select(
                     fate = DUPLICATE
             counts[fate] += 1
     return entries, counts
+
+
+def _read(path: Path) -> bytes:
+    """A file's bytes; none where it cannot be read, which counts as an unreadable image."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def difference_hash(pixels: image.Pixels) -> NDArray[np.uint8]:

@@ -22,6 +22,9 @@ class State:
     ready: bool
 
 
+_MAX_SOCKET_PATH = 107  # bytes that a Unix socket's address holds
+
+
 class RunDir:
     """`<runtime folder>/marserve-<user>/<REST port>`, for this user's eyes only."""
 
@@ -35,6 +38,8 @@ class RunDir:
         if base.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o077:
             raise MarserveError(f"{base} must be a folder that only you can open; remove it or fix its owner and mode")
         self.root = base / str(port)
+        if len(str(self.root / "tmp" / ".ts.sock.9999")) > _MAX_SOCKET_PATH:
+            raise MarserveError(f"the path {base} is too long for the workers' sockets: set TMPDIR to a shorter one")
         self.logs = self.root / "logs"
         self.temporary = self.root / "tmp"
         self.examples = self.root / "examples"
@@ -44,8 +49,8 @@ class RunDir:
         self._lock_file = base / f"{port}.lock"
         self._lock: int | None = None
 
-    def take(self) -> None:
-        """Make it anew for this process. Raises MarserveError while another server holds it."""
+    def lock(self) -> None:
+        """Hold it for this process. Raises MarserveError while another server does."""
         lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if not _locked(lock):
             os.close(lock)
@@ -54,6 +59,9 @@ class RunDir:
                 f"`marserve stop --port {self.root.name}`, or choose another --port"
             )
         self._lock = lock  # until this process ends
+
+    def make(self) -> None:
+        """Make it anew; what an earlier server left there goes."""
         shutil.rmtree(self.root, ignore_errors=True)
         for folder in (self.root, self.logs, self.temporary, self.examples):
             folder.mkdir(mode=0o700)
@@ -82,9 +90,12 @@ class RunDir:
 
     def remove(self, keep_logs: bool) -> None:
         """Remove what the server left; the logs stay where they explain a failure."""
-        for folder in (self.temporary, self.examples) if keep_logs else (self.root,):
-            shutil.rmtree(folder, ignore_errors=True)
         self._state.unlink(missing_ok=True)
+        for path in self.root.iterdir() if self.root.is_dir() else ():
+            if not (keep_logs and path == self.logs):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not keep_logs:
+            shutil.rmtree(self.root, ignore_errors=True)
 
 
 def _locked(lock: int) -> bool:

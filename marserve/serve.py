@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -22,7 +21,6 @@ from marserve.torchserve import TorchServe
 
 DETACH_TIMEOUT = 150.0  # seconds; longer than a server waits for its own models
 STOP_TIMEOUT = 30.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,37 +32,47 @@ class Options:
     pool: Path | None
 
 
-class _StopError(Exception):
-    """A signal asked for the end."""
+class _StopFlag:
+    """Set by the first signal that asks for the end. Nothing is raised: an exception out of a handler could strike
+    between a process and the line that knows how to stop it."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup the hang-up stays ignored
+                signal.signal(number, self._set)
+
+    def __bool__(self) -> bool:
+        return self.is_set
+
+    def _set(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.is_set = True
 
 
 def serve(options: Options) -> None:
     """Serve in the foreground until Ctrl-C, SIGTERM or SIGHUP. Raises MarserveError; leaves no process behind."""
     started = time.monotonic()
+    stopping = _StopFlag()
     archives = find_archives(options.model_store, options.models)
     properties = read_properties(options.config)
     listening = addresses(properties, options.port)
     rundir = RunDir(listening.rest.port)
-    rundir.take()
+    rundir.lock()
+    check_free(listening)
+    rundir.make()
     failed = True
     try:
-        check_free(listening)
         rundir.write_state(State(os.getpid(), ready=False))
-        pool = options.pool or _shipped_pool(archives, rundir)
-        with _signals_raise():
-            server = TorchServe(rundir, properties, listening, options.model_store, archives, pool)
-            try:
-                server.wait_until_ready()
+        server = TorchServe(rundir, properties, listening, archives, _pools(options, archives, rundir))
+        try:
+            if server.wait_until_ready(stopping):
                 _write_examples(archives, rundir)
                 print(_summary(archives, listening, rundir, time.monotonic() - started), flush=True)
                 rundir.write_state(State(os.getpid(), ready=True))
-                code = server.wait()
-                raise MarserveError(f"TorchServe ended by itself with exit code {code} (logs: {rundir.logs})")
-            except _StopError:
-                failed = False
-            finally:
-                _ignore_signals()
-                server.stop()
+                server.wait(stopping)
+            failed = False
+        finally:
+            server.stop()
         print("stopped", flush=True)
     finally:
         rundir.remove(keep_logs=failed)
@@ -74,7 +82,7 @@ def detach(options: Options) -> None:
     """Start `marserve serve` in a session of its own and return when it is ready. Raises MarserveError."""
     listening = addresses(read_properties(options.config), options.port)
     rundir = RunDir(listening.rest.port)
-    command = [sys.executable, "-m", "marserve", "serve", "--model-store", str(options.model_store)]
+    command = [sys.executable, "-P", "-m", "marserve", "serve", "--model-store", str(options.model_store)]
     command += ["--config", str(options.config)]
     command += ["--port", str(options.port)] if options.port is not None else []
     command += ["--pool", str(options.pool)] if options.pool else []
@@ -83,17 +91,24 @@ def detach(options: Options) -> None:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
+    stopping = _StopFlag()
     deadline = time.monotonic() + DETACH_TIMEOUT
-    while child.poll() is None:
-        state = rundir.running()
-        if state is not None and state.pid == child.pid and state.ready:
-            print(rundir.output.read_text().replace("Ctrl-C stops it", f"{_stop_command(listening)} stops it"), end="")
-            return
-        if time.monotonic() > deadline:
-            child.terminate()
-            raise MarserveError(f"not ready after {DETACH_TIMEOUT:.0f} s (logs: {rundir.logs})")
-        time.sleep(0.05)
-    raise MarserveError(rundir.output.read_text().strip().removeprefix("error: ") or "the server ended at once")
+    try:
+        while child.poll() is None:
+            state = rundir.running()
+            if state is not None and state.pid == child.pid and state.ready:
+                text = rundir.output.read_text()
+                print(text.replace("Ctrl-C stops it", f"{_stop_command(listening)} stops it"), end="")
+                return
+            if stopping or time.monotonic() > deadline:
+                child.terminate()
+                child.wait()
+                why = "interrupted" if stopping else f"not ready after {DETACH_TIMEOUT:.0f} s"
+                raise MarserveError(f"{why}: the server is stopped")
+            time.sleep(0.05)
+        raise MarserveError(rundir.output.read_text().strip().removeprefix("error: ") or "the server ended at once")
+    finally:
+        rundir.output.unlink(missing_ok=True)
 
 
 def stop(port: int) -> None:
@@ -111,49 +126,34 @@ def stop(port: int) -> None:
     print(f"stopped the server on port {port}")
 
 
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Inside, Ctrl-C, SIGTERM and SIGHUP raise _StopError, which ends the block."""
-
-    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        raise _StopError
-
-    for number in _SIGNALS:
-        signal.signal(number, handle)
-    with suppress(_StopError):
-        yield
-
-
-def _ignore_signals() -> None:
-    """A second Ctrl-C must not interrupt the stopping: what it started would be left behind."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _shipped_pool(archives: list[Archive], rundir: RunDir) -> Path | None:
-    """The pool that an archive of this server carries, unpacked: models without their own draw from it too."""
+def _pools(options: Options, archives: list[Archive], rundir: RunDir) -> dict[str, str]:
+    """For the workers: a pool that replaces every other, or the shipped one for models without their own."""
+    if options.pool is not None:
+        return {"MARSERVE_POOL": str(options.pool.resolve())}
     for archive in archives:
-        if archive.handler.get("pool"):
-            archive.unpack(archive.handler["pool"], rundir.root / "pool")
-            return rundir.root / "pool"
-    return None
+        if prefix := archive.handler.get("pool"):
+            archive.unpack(prefix, rundir.root / "pool")
+            return {"MARSERVE_DEFAULT_POOL": str(rundir.root / "pool")}
+    return {}
 
 
 def _write_examples(archives: list[Archive], rundir: RunDir) -> None:
     """Unpack the example files, so that the printed commands can be pasted as they are."""
     for archive in archives:
-        if name := archive.handler.get("example", {}).get("file"):
-            _example_path(archive, rundir).write_bytes(archive.read(name))
+        if "file" in archive.example:
+            _example_path(archive, rundir).write_bytes(archive.example_request()[0])
 
 
 def _example_path(archive: Archive, rundir: RunDir) -> Path:
-    return rundir.examples / (archive.name + Path(archive.handler["example"]["file"]).suffix)
+    return rundir.examples / f"{archive.name}-{archive.version}{Path(archive.example['file']).suffix}"
 
 
 def _summary(archives: list[Archive], listening: Addresses, rundir: RunDir, seconds: float) -> str:
     lines = [f"marserve is ready after {seconds:.1f} s; Ctrl-C stops it", ""]
     for archive in archives:
-        lines += [f"  {archive.name}  version {archive.version}", f"    {_curl(archive, listening, rundir)}", ""]
+        versions = sum(other.name == archive.name for other in archives)
+        url = f"{listening.rest.url}/predictions/{archive.name}" + (f"/{archive.version}" if versions > 1 else "")
+        lines += [f"  {archive.name}  version {archive.version}", f"    {_curl(archive, url, rundir)}", ""]
     lines += [
         f"REST        {listening.rest.url}",
         f"gRPC        {listening.grpc}",
@@ -164,14 +164,15 @@ def _summary(archives: list[Archive], listening: Addresses, rundir: RunDir, seco
     return "\n".join(lines)
 
 
-def _curl(archive: Archive, listening: Addresses, rundir: RunDir) -> str:
-    url = f"{listening.rest.url}/predictions/{archive.name}"
-    example = archive.handler.get("example", {})
-    if "json" in example:
-        return f"curl -s {url} -H 'Content-Type: application/json' -d '{json.dumps(example['json'])}'"
-    if "file" in example:
-        return f"curl -s {url} -T {_example_path(archive, rundir)}"
-    return f"curl -s {url} -T FILE"
+def _curl(archive: Archive, url: str, rundir: RunDir) -> str:
+    command = ["curl", "-s", url]
+    if "json" in archive.example:
+        command += ["-H", "Content-Type: application/json", "-d", json.dumps(archive.example["json"])]
+    elif "file" in archive.example:
+        command += ["-T", str(_example_path(archive, rundir))]
+    else:
+        command += ["-T", "FILE"]
+    return shlex.join(command)
 
 
 def _stop_command(listening: Addresses) -> str:

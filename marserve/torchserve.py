@@ -5,8 +5,8 @@ Its Java front end is started directly: the `torchserve` launcher in between wou
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
-import json
 import os
 import re
 import signal
@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -32,6 +32,10 @@ WARM_UP_HEADER = "marserve-warm-up"
 WORKER_HEADER = "marserve-worker"
 
 
+class Flag(Protocol):
+    def __bool__(self) -> bool: ...
+
+
 class TorchServe:
     """Started by the constructor; `stop` leaves no process behind, in whatever state it is."""
 
@@ -40,43 +44,51 @@ class TorchServe:
         rundir: RunDir,
         properties: Mapping[str, str],
         addresses: Addresses,
-        model_store: Path,
         archives: list[Archive],
-        pool: Path | None,
+        pools: Mapping[str, str],
     ) -> None:
         self._rundir = rundir
         self._archives = archives
-        self._rest = httpx.Client(base_url=addresses.rest.url, timeout=10)
-        self._management = httpx.Client(base_url=addresses.management.url, timeout=10)
+        self._rest = httpx.Client(base_url=addresses.rest.url, timeout=10, trust_env=False)
+        self._management = httpx.Client(base_url=addresses.management.url, timeout=10, trust_env=False)
         settings = dict(properties) | address_properties(addresses)
         settings |= {
-            "model_store": str(model_store.resolve()),
             "load_models": ",".join(archive.path.name for archive in archives),
         }
         vm_arguments = settings.get("vmargs", "").split()
         write_properties(rundir.config, settings)
         with (rundir.logs / "java.log").open("wb") as log:
             self._process = subprocess.Popen(
-                _command(rundir, model_store, vm_arguments),
-                env=_environment(rundir, pool),
+                _command(rundir, archives[0].path.parent, vm_arguments),
+                env=_environment(rundir, pools),
                 cwd=rundir.root,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches marserve alone, which then stops everything in order
+                preexec_fn=_die_with_parent,
             )
 
-    def wait_until_ready(self) -> None:
-        """Return when every worker is READY and has answered over REST. Raises MarserveError with the reason if not."""
+    def wait_until_ready(self, stopping: Flag) -> bool:
+        """True when every worker is READY and has answered over REST, False once `stopping` is set.
+
+        Raises MarserveError with the reason where a model does not get ready.
+        """
         deadline = time.monotonic() + READY_TIMEOUT
         for archive in self._archives:
-            workers = self._wait_for_workers(archive, deadline)
-            if archive.handler.get("example"):
-                self._warm_up(archive, workers, deadline)
+            workers = self._wait_for_workers(archive, deadline, stopping)
+            if archive.example:
+                self._warm_up(archive, workers, deadline, stopping)
+        return not stopping
 
-    def wait(self) -> int:
-        """Wait for the process to end by itself, which it should not: its exit code."""
-        return self._process.wait()
+    def wait(self, stopping: Flag) -> None:
+        """Return once `stopping` is set. Raises MarserveError where the process ends by itself, which it should not."""
+        while not stopping:
+            if self._process.poll() is not None:
+                raise MarserveError(
+                    f"TorchServe ended by itself with exit code {self._process.returncode}{self._see_logs()}"
+                )
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """Ask the front end to stop, then kill what is left of its session, workers included."""
@@ -90,10 +102,10 @@ class TorchServe:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def _wait_for_workers(self, archive: Archive, deadline: float) -> set[str]:
-        """The process ids of the model's workers, once all are READY."""
+    def _wait_for_workers(self, archive: Archive, deadline: float, stopping: Flag) -> set[str]:
+        """The process ids of the model's workers, once all are READY; none when `stopping`."""
         path = f"/models/{archive.name}/{archive.version}"
-        while True:
+        while not stopping:
             self._raise_if_failed(archive)
             try:
                 reply = self._management.get(path)
@@ -106,12 +118,13 @@ class TorchServe:
             if time.monotonic() > deadline:
                 raise MarserveError(f"{archive.name} is not ready after {READY_TIMEOUT:.0f} s{self._see_logs()}")
             time.sleep(0.05)
+        return set()
 
-    def _warm_up(self, archive: Archive, workers: set[str], deadline: float) -> None:
+    def _warm_up(self, archive: Archive, workers: set[str], deadline: float, stopping: Flag) -> None:
         """Send the model's example until each of its workers has answered it."""
-        content, headers = example_request(archive)
+        content, headers = archive.example_request()
         answered: set[str] = set()
-        while answered != workers:
+        while answered != workers and not stopping:
             try:
                 reply = self._rest.post(
                     f"/predictions/{archive.name}/{archive.version}",
@@ -159,14 +172,10 @@ class TorchServe:
         return f" (logs: {self._rundir.logs})"
 
 
-def example_request(archive: Archive) -> tuple[bytes, dict[str, str]]:
-    """The body and headers of the request that the archive names as its example. Raises MarserveError."""
-    example = archive.handler["example"]
-    if "json" in example:
-        return json.dumps(example["json"]).encode(), {"content-type": "application/json"}
-    if example.get("file") not in archive.files:
-        raise MarserveError(f"{archive.path} names an example that it does not hold")
-    return archive.read(example["file"]), {"content-type": "application/octet-stream"}
+def _die_with_parent() -> None:
+    """In the new process: be asked to end when marserve is gone, however it went (Linux, prctl(2))."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _command(rundir: RunDir, model_store: Path, vm_arguments: list[str]) -> list[str]:
@@ -195,11 +204,12 @@ def _command(rundir: RunDir, model_store: Path, vm_arguments: list[str]) -> list
     ]
 
 
-def _environment(rundir: RunDir, pool: Path | None) -> dict[str, str]:
+def _environment(rundir: RunDir, pools: Mapping[str, str]) -> dict[str, str]:
     """What the front end, and through it every worker, gets to see."""
     environment: dict[str, Any] = {
         name: value for name, value in os.environ.items() if not name.startswith(("TS_", "MARSERVE_"))
     }
+    environment |= pools
     environment |= {
         "PYTHONPATH": str(BOOT),
         "TMPDIR": str(rundir.temporary),
@@ -208,6 +218,4 @@ def _environment(rundir: RunDir, pool: Path | None) -> dict[str, str]:
         "METRICS_LOCATION": str(rundir.logs),
         "OPENCV_LOG_LEVEL": "SILENT",  # a broken image is the client's affair, not the log's
     }
-    if pool is not None:
-        environment["MARSERVE_POOL"] = str(pool.resolve())
     return environment

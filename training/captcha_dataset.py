@@ -19,9 +19,8 @@ from torch.utils.data import Dataset
 
 from handlers import image
 from handlers.errors import RequestError
+from handlers.image import SUFFIXES
 from training.cli import DataError, run_script
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from handlers.image import SUFFIXES
 from training.cli import DataError, run_script
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}  # as in captcha_dataset, whose import of torch takes seconds
 
 
 def class_folders(data_dir: Path) -> list[Path]:

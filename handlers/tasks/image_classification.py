@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from numpy.typing import NDArray
@@ -66,5 +67,5 @@ def build(spec: HandlerSpec, pool: Pool | None) -> ImageClassification:
         raise SpecError("image_classification needs a network from uint8 pixels to 'probabilities'")
     if len(spec.labels) < 2 or len(set(spec.labels)) < len(spec.labels):
         raise SpecError("image_classification needs at least two handler.labels, each once")
-    limits = image.Limits(spec.limits.max_bytes, spec.limits.max_pixels)
+    limits = image.Limits(**asdict(spec.limits))
     return ImageClassification(spec.labels, network.input_shape[0], limits, pool)

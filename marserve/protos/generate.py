@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 PACKAGE = Path("marserve", "protos")
-NAMES = ("inference", "management")
+NAMES = ("inference",)  # management is asked over REST
 
 
 def generate(target: Path) -> None:

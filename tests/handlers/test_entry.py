@@ -24,6 +24,7 @@ from tests.images import encode
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", ResourceWarning)  # torchserve leaves the file with its version open
     from ts.context import Context, RequestProcessor
+from tests.handlers.pools import write_pool
 
 CONFIG: dict[str, Any] = {
     "minWorkers": 1,
@@ -107,3 +108,28 @@ def test_a_damaged_archive_is_not_served(folder: Path) -> None:
         file.write(b"\0")
     with pytest.raises(SpecError, match=r"model\.onnx is not the file that was packed"):
         Handler().initialize(context_of(folder))
+
+
+def test_where_the_pool_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own, unless the operator names one for all; a default one only where there is none of its own."""
+    write_pool(tmp_path / "inside", {"red": 2, "blue": 2})
+    write_pool(tmp_path / "other", {"red": 3, "blue": 5})
+    write_digests(tmp_path)
+
+    def size(**section: str) -> int:
+        context = context_of(tmp_path, {"handler": {"task": "random_images", **section}})
+        handler = Handler()
+        handler.initialize(context)
+        (reply,) = handle(handler, context, [{"body": {"kind": "drag_drop", "count": 4}}], {})
+        size: int = reply["pool"]["size"]
+        return size
+
+    assert size(pool="inside") == 4
+    monkeypatch.setenv("MARSERVE_DEFAULT_POOL", str(tmp_path / "other"))
+    assert size(pool="inside") == 4
+    assert size() == 8
+    monkeypatch.setenv("MARSERVE_POOL", str(tmp_path / "other"))
+    assert size(pool="inside") == 8
+    monkeypatch.setenv("MARSERVE_POOL", str(tmp_path / "missing"))
+    with pytest.raises(SpecError, match="is no pool"):
+        size(pool="inside")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,11 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from handlers.errors import SpecError
-from handlers.pipeline import POOL_VARIABLE, Pipeline, Reply
-from handlers.spec import HandlerSpec, NetworkSpec, read_spec
+from handlers.pipeline import Pipeline, Reply
+from handlers.spec import HandlerSpec, NetworkSpec
 from handlers.tasks.image_classification import ImageClassification
 from tests.handlers.networks import LABELS, SIDE, write_classifier
-from tests.handlers.pools import write_pool
 from tests.images import encode
 
 SPEC = HandlerSpec("image_classification", LABELS, NetworkSpec("model.onnx", (SIDE, SIDE, 3), chunk=4))
@@ -200,19 +200,23 @@ def test_whatever_comes_the_good_one_is_answered(pipeline: Pipeline, rows: list[
         assert b'"internal"' not in reply.body
 
 
-def test_where_the_pool_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = read_spec({"handler": {"task": "random_images", "pool": "inside"}})
-    write_pool(tmp_path / "inside", {"red": 2, "blue": 2})
-    write_pool(tmp_path / "other", {"red": 3, "blue": 5})
-    request = [{"body": {"kind": "drag_drop", "count": 4}}]
-    assert read(Pipeline.load(tmp_path, spec)(request)[0])["pool"]["size"] == 4
-    monkeypatch.setenv(POOL_VARIABLE, str(tmp_path / "other"))
-    assert read(Pipeline.load(tmp_path, spec)(request)[0])["pool"]["size"] == 8
-    monkeypatch.setenv(POOL_VARIABLE, "")
-    assert read(Pipeline.load(tmp_path, spec)(request)[0])["pool"]["size"] == 4
-    monkeypatch.setenv(POOL_VARIABLE, str(tmp_path / "missing"))
-    with pytest.raises(SpecError, match="is no pool"):
-        Pipeline.load(tmp_path, spec)
+def test_instances_that_take_too_long_are_refused_and_cost_nobody_else(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handlers.pipeline.REQUEST_SECONDS", 0.02)
+    decode = pipeline._task.decode
+
+    def slow(instance: Any) -> Any:
+        time.sleep(0.015)
+        return decode(instance)
+
+    monkeypatch.setattr(pipeline._task, "decode", slow)
+    encoded = base64.b64encode(picture("red")).decode()
+    many, single = pipeline([{"body": {"instances": [encoded] * 5}}, {"body": picture("blue")}])
+    predictions = read(many)["predictions"]
+    assert ["error" in prediction for prediction in predictions] == [False, False, True, True, True]
+    assert predictions[-1]["error"]["code"] == "too_large"
+    assert read(single)["label"] == "blue"
 
 
 @pytest.mark.parametrize("task", ["", "os", "handlers.tasks.random_images", "image-classification", "..pool"])

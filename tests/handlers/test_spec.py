@@ -64,7 +64,10 @@ def test_no_section(config: object) -> None:
         ({"limits": {"max_bytes": True}}, "handler.limits.max_bytes must be a whole number, not True"),
         ({"limits": {"max_bytes": 1.5}}, "handler.limits.max_bytes must be a whole number, not 1.5"),
         ({"limits": {"max_pixels": 0}}, "must be positive"),
-        ({"limits": {"max_byte": 5}}, "handler.limits has unknown keys: max_byte; known are max_bytes, max_pixels"),
+        (
+            {"limits": {"max_byte": 5}},
+            "handler.limits has unknown keys: max_byte; known are max_bytes, max_decoded_pixels, max_pixels",
+        ),
         ({"example": ["file"]}, "handler.example must be a section of keys and values"),
         ({"labls": []}, "handler has unknown keys: labls; known are example, labels, limits, network, pool, task"),
         ({5: 1, "x": 2, None: 3}, "handler has unknown keys: 5, None, x"),

@@ -166,8 +166,17 @@ def fails(client: Client, start: str) -> None:
 
 def test_rest_without_a_server(closed: str) -> None:
     fails(RestClient(f"http://{closed}"), f"no answer from http://{closed}")
-    for url in (closed, "ftp://127.0.0.1", "", f"http://{'a' * 70}"):
-        fails(RestClient(url), "no answer from ")
+    fails(RestClient(f"http://{'a' * 70}"), "no answer from ")
+    for url in (closed, "ftp://127.0.0.1", "", "http://"):
+        with pytest.raises(MarserveError, match="is not a server's address"):
+            RestClient(url)
+
+
+def test_a_proxy_in_the_environment_does_not_hide_the_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with rest_server(lambda *_: (200, {}, b'{"label": "cat"}')) as url, RestClient(url) as client:
+        assert client.predict("m", b"x").body == {"label": "cat"}
 
 
 def test_rest_with_something_else_there() -> None:

@@ -55,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_every_image_meets_its_fate(folder: Path, archive: Path, tmp_path: Path) -> None:
-    output = tmp_path / "made" / "pool"
+    output = tmp_path / "pool"
     counts = build_pool(folder, output, archive, 0.9, "Drawn by numpy.")
     assert counts == {KEPT: 6, DUPLICATE: 1, DISAGREES: 1, UNREADABLE: 1, SMALL: 1, UNSURE: 1}
     pool = Pool(output)
@@ -90,12 +90,14 @@ def test_what_cannot_be_a_pool_is_told_and_nothing_is_written(folder: Path, arch
         build_pool(tmp_path / "few", output, archive, 0.9, "")
     with pytest.raises(MarserveError, match="has no images in"):
         build_pool(tmp_path / "nowhere", output, archive, 0.9, "")
-    with pytest.raises(MarserveError, match="does not exist"):
+    with pytest.raises(MarserveError, match="cannot be unpacked"):
         build_pool(folder, output, tmp_path / "no.mar", 0.9, "")
     save(folder / "plant" / "oak" / "1.jpg", encode(photo(80, 80), "JPEG"))
     with pytest.raises(MarserveError, match="knows the groups animal, object, not plant"):
         build_pool(folder, output, archive, 0.9, "")
     assert not output.exists()
+    with pytest.raises(MarserveError, match="no folder that you may write to"):
+        build_pool(folder, tmp_path / "no" / "pool", archive, 0.9, "")
     output.mkdir()
     with pytest.raises(MarserveError, match="exists already"):
         build_pool(folder, output, archive, 0.9, "")

@@ -21,7 +21,8 @@ HOLD = """
 import os, sys
 from marserve.rundir import RunDir, State
 rundir = RunDir(9000)
-rundir.take()
+rundir.lock()
+rundir.make()
 rundir.write_state(State(os.getpid(), ready=True))
 (rundir.temporary / "left over").write_text("x")
 print("taken", flush=True)
@@ -52,7 +53,8 @@ def test_everything_is_private(runtime: Path) -> None:
     before = os.umask(0)
     try:
         rundir = RunDir(9000)
-        rundir.take()
+        rundir.lock()
+        rundir.make()
     finally:
         os.umask(before)
     for folder in (base(runtime), rundir.root, rundir.logs, rundir.temporary, rundir.examples):
@@ -106,15 +108,16 @@ def test_a_second_server_is_refused_until_the_first_ends(runtime: Path) -> None:
     with holder() as first:
         rundir = RunDir(9000)
         with pytest.raises(MarserveError, match=r"running on port 9000 already: `marserve stop --port 9000`"):
-            rundir.take()
+            rundir.lock()
         assert rundir.running() == State(first.pid, ready=True)
         assert (rundir.temporary / "left over").exists()
-        RunDir(9001).take()  # another port is another server
+        RunDir(9001).lock()  # another port is another server
         first.kill()
         first.wait()
         assert rundir.running() is None
         assert (rundir.temporary / "left over").exists()
-        rundir.take()
+        rundir.lock()
+        rundir.make()
         assert list(rundir.temporary.iterdir()) == []
 
 
@@ -125,7 +128,8 @@ def test_whoever_only_looks_keeps_nobody_out(runtime: Path) -> None:
     fcntl.flock(look, fcntl.LOCK_SH)
     timer = threading.Timer(0.03, os.close, [look])
     timer.start()
-    rundir.take()
+    rundir.lock()
+    rundir.make()
     timer.join()
     assert rundir.running() is None  # held, but without a state so far
 
@@ -133,7 +137,8 @@ def test_whoever_only_looks_keeps_nobody_out(runtime: Path) -> None:
 def test_state_round_trip(runtime: Path) -> None:
     rundir = RunDir(9000)
     assert rundir.running() is None
-    rundir.take()
+    rundir.lock()
+    rundir.make()
     for state in (State(123, ready=False), State(123, ready=True)):
         rundir.write_state(state)
         assert RunDir(9000).running() == state
@@ -142,7 +147,8 @@ def test_state_round_trip(runtime: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", "{}", '{"pid": 1}', '{"pid": 1, "ready": true, "more": 1}'])
 def test_a_state_that_cannot_be_read_is_none(runtime: Path, content: str) -> None:
     rundir = RunDir(9000)
-    rundir.take()
+    rundir.lock()
+    rundir.make()
     (rundir.root / "state.json").write_text(content)
     assert rundir.running() is None
 
@@ -150,9 +156,18 @@ def test_a_state_that_cannot_be_read_is_none(runtime: Path, content: str) -> Non
 @pytest.mark.parametrize(("keep", "left"), [(True, ["logs"]), (False, [])])
 def test_what_is_left(runtime: Path, keep: bool, left: list[str]) -> None:
     rundir = RunDir(9000)
-    rundir.take()
+    rundir.lock()
+    rundir.make()
     rundir.write_state(State(1, ready=True))
     (rundir.logs / "server.log").write_text("why")
     rundir.remove(keep_logs=keep)
     assert [path.name for path in rundir.root.glob("*")] == left
     rundir.remove(keep_logs=keep)  # twice is no error
+
+
+def test_a_path_too_long_for_sockets_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
+    with pytest.raises(MarserveError, match="too long for the workers' sockets"):
+        RunDir(9000)

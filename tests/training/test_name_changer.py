@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from training import captcha_dataset, name_changer
+from handlers.image import SUFFIXES
+from training import name_changer
 from training.cli import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -177,24 +178,20 @@ def test_wrong_layouts_change_nothing(tmp_path: Path) -> None:
     assert contents(tmp_path / "animal/cheetah") == {"a.jpg": "a.jpg"}
 
 
-def test_suffixes_are_those_of_the_data_set() -> None:
-    assert name_changer.SUFFIXES == captcha_dataset.SUFFIXES
-
-
 STEMS = st.one_of(
     st.builds("cheetah_{}".format, st.integers(0, 12)),
     st.builds("cheetah_0{}".format, st.integers(0, 3)),
     st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=8),
 )
-SUFFIXES = st.sampled_from([".jpg", ".JPG", ".jpeg", ".png", ".Png", ".webp", ".txt", ""])
+ENDINGS = st.sampled_from([".jpg", ".JPG", ".jpeg", ".png", ".Png", ".webp", ".txt", ""])
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.sets(st.builds(str.__add__, STEMS, SUFFIXES).filter(lambda name: name not in (".", "..")), max_size=12))
+@given(st.sets(st.builds(str.__add__, STEMS, ENDINGS).filter(lambda name: name not in (".", "..")), max_size=12))
 @example({"cheetah_1.JPG", "cheetah_1.jpg", "cheetah_2.jpg", "1.jpg"})
 @example({"cheetah_2.png", "cheetah_2.jpg", "cheetah_02.jpg", "cheetah_0.jpg"})
 def test_any_set_of_names(names: set[str]) -> None:
-    images = {n for n in names if not n.startswith(".") and Path(n).suffix.lower() in name_changer.SUFFIXES}
+    images = {n for n in names if not n.startswith(".") and Path(n).suffix.lower() in SUFFIXES}
     with tempfile.TemporaryDirectory() as data_dir:
         fill(Path(data_dir), "cheetah_1.jpg", folder="animal/other")  # so that there is always an image
         folder = fill(Path(data_dir), *names)
