@@ -102,6 +102,47 @@ def test_sigterm_while_starting_leaves_nothing() -> None:
     assert processes_of(port) == []
 
 
+def test_signals_that_come_together_stop_it_once() -> None:
+    with serving("--models", "captcha_challenge") as server:
+        os.kill(server.process.pid, signal.SIGSTOP)  # so that all of them are pending at the same moment
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.kill(server.process.pid, number)
+        os.kill(server.process.pid, signal.SIGCONT)
+        assert server.process.wait(30) == 0
+        assert processes_of(server.port) == []
+
+
+def test_what_it_started_ends_though_marserve_is_killed() -> None:
+    with serving("--models", "captcha_challenge") as server:
+        server.process.kill()
+        server.process.wait()
+        deadline = time.monotonic() + 15
+        while processes_of(server.port) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert processes_of(server.port) == []
+
+
+def test_a_proxy_in_the_environment_is_not_asked_for_the_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with serving("--models", "captcha_challenge") as server:
+        for how in (["--url", server.url], ["--grpc", "--grpc-address", server.grpc]):
+            asked = run("predict", "captcha_challenge", str(ROOT / "tests" / "e2e" / "challenge.json"), *how)
+            assert asked.returncode == 0, asked.stderr
+
+
+def test_two_versions_have_their_own_commands(tmp_path: Path) -> None:
+    files = read_files(current_store() / "captcha_challenge.mar")
+    for version in ("1.0", "2.0"):
+        manifest = files["MAR-INF/MANIFEST.json"].replace(
+            b'"modelVersion": "1.0"', f'"modelVersion": "{version}"'.encode()
+        )
+        write_archive(tmp_path / f"challenge-{version}.mar", {**files, "MAR-INF/MANIFEST.json": manifest})
+    with serving("--model-store", str(tmp_path)) as server:
+        for version in ("1.0", "2.0"):
+            assert f"/predictions/captcha_challenge/{version} " in server.summary
+
+
 def test_a_server_that_dies_is_told() -> None:
     with serving("--models", "captcha_challenge") as server:
         java = [pid for pid in processes_of(server.port) if b"ModelServer" in Path(f"/proc/{pid}/cmdline").read_bytes()]

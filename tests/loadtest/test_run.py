@@ -58,7 +58,12 @@ def test_two_models_over_rest_within_their_limits(store: Path) -> None:
 
 def test_wrong_bodies_with_a_good_status_are_failures(store: Path) -> None:
     wrong = encoded({**CLASSIFIED, "confidence": 0.5})
-    with rest_server(lambda _: (200, wrong)) as url:
+
+    def slowly(_: str) -> tuple[int, bytes]:
+        time.sleep(0.005)  # a time that rounds to 0 ms would be within the limit of 0
+        return 200, wrong
+
+    with rest_server(slowly) as url:
         done = run(store, "photos", "--host", url, "--duration", "1", "--max-error-rate", "0.5", "--max-p99", "0")
     assert done.returncode == 1
     requests, failures = totals(store)["photos"]
