@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import httpx
 
@@ -51,10 +51,8 @@ class TorchServe:
         self._archives = archives
         self._rest = httpx.Client(base_url=addresses.rest.url, timeout=10, trust_env=False)
         self._management = httpx.Client(base_url=addresses.management.url, timeout=10, trust_env=False)
-        settings = dict(properties) | address_properties(addresses)
-        settings |= {
-            "load_models": ",".join(archive.path.name for archive in archives),
-        }
+        settings = {**properties, **address_properties(addresses)}
+        settings["load_models"] = ",".join(archive.path.name for archive in archives)
         vm_arguments = settings.get("vmargs", "").split()
         write_properties(rundir.config, settings)
         with (rundir.logs / "java.log").open("wb") as log:
@@ -206,11 +204,10 @@ def _command(rundir: RunDir, model_store: Path, vm_arguments: list[str]) -> list
 
 def _environment(rundir: RunDir, pools: Mapping[str, str]) -> dict[str, str]:
     """What the front end, and through it every worker, gets to see."""
-    environment: dict[str, Any] = {
-        name: value for name, value in os.environ.items() if not name.startswith(("TS_", "MARSERVE_"))
-    }
-    environment |= pools
-    environment |= {
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TS_", "MARSERVE_"))}
+    return {
+        **inherited,
+        **pools,
         "PYTHONPATH": str(BOOT),
         "TMPDIR": str(rundir.temporary),
         "TEMP": str(rundir.temporary),
@@ -218,4 +215,3 @@ def _environment(rundir: RunDir, pools: Mapping[str, str]) -> dict[str, str]:
         "METRICS_LOCATION": str(rundir.logs),
         "OPENCV_LOG_LEVEL": "SILENT",  # a broken image is the client's affair, not the log's
     }
-    return environment

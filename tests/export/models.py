@@ -155,7 +155,8 @@ def unpack(archive: Path, folder: Path) -> Path:
 def load(folder: Path) -> Pipeline:
     """An unpacked archive, loaded as a worker does."""
     check_digests(folder)
-    return Pipeline.load(folder, read_spec(yaml.safe_load((folder / "model-config.yaml").read_bytes())))
+    spec = read_spec(yaml.safe_load((folder / "model-config.yaml").read_bytes()))
+    return Pipeline.load(folder, spec, pool=folder / spec.pool if spec.pool else None)
 
 
 def run_entry(folder: Path, example: Path) -> dict[str, Any]:
