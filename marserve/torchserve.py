@@ -152,13 +152,23 @@ class TorchServe:
     def _reason(self, archive: Archive) -> str:
         """The last line of the traceback that the model's worker left in its log."""
         worker = re.compile(rf" W-\d+-{re.escape(archive.name)}_{re.escape(archive.version)}\S* - (\S.*)")
-        lines = worker.findall(self._read_log("models.log"))
+        lines = worker.findall(self._settled_log("models.log"))
         errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
         # After a failed import the loader looks for a handler of its own by that name: that error only hides the first.
         errors = [line for line in errors if "'ts.torch_handler." not in line] or errors
         if not errors:
             return "its worker died while loading it"
         return re.sub(r"^handlers\.errors\.SpecError: ", "", errors[-1])
+
+    def _settled_log(self, name: str) -> str:
+        """A log once nothing more is being added: the last line of half a traceback names the wrong error."""
+        text = self._read_log(name)
+        for _ in range(10):
+            time.sleep(0.3)
+            before, text = text, self._read_log(name)
+            if text == before:
+                break
+        return text
 
     def _read_log(self, name: str) -> str:
         try:
