@@ -14,7 +14,7 @@ from locust.exception import CatchResponseError
 
 from loadtest.checkers import check_reply
 from loadtest.plan import TIMEOUT, Plan, Target
-from marserve.client import is_json
+from marserve.client import content_type
 from marserve.protos import inference_pb2, inference_pb2_grpc
 
 _GRPC_OPTIONS = [
@@ -33,10 +33,14 @@ def user_class(plan: Plan) -> type:
 
 def _predict_over_rest(user: RestUser) -> None:
     target, body = _choose(user.plan)
-    kind = "application/json" if is_json(body) else "application/octet-stream"
     path = f"/predictions/{quote(target.model, safe='')}"
     request = user.client.post(
-        path, data=body, headers={"content-type": kind}, name=target.model, catch_response=True, allow_redirects=False
+        path,
+        data=body,
+        headers={"content-type": content_type(body)},
+        name=target.model,
+        catch_response=True,
+        allow_redirects=False,
     )
     with request as reply:
         # Status 0 is a connection that failed: Locust counts it, with the reason.

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import grpc
 import httpx
 
+from handlers.payload import looks_like_json
 from marserve.errors import MarserveError
 
 TIMEOUT = 60.0  # seconds
@@ -52,10 +53,9 @@ class RestClient:
         self._http.close()
 
     def predict(self, name: str, data: bytes) -> Answer:
-        kind = "application/json" if is_json(data) else "application/octet-stream"
         try:
             reply = self._http.post(
-                f"/predictions/{quote(name, safe='')}", content=data, headers={"content-type": kind}
+                f"/predictions/{quote(name, safe='')}", content=data, headers={"content-type": content_type(data)}
             )
         except (httpx.RequestError, UnicodeError) as error:
             raise MarserveError(
@@ -94,9 +94,9 @@ class GrpcClient:
         return read_reply(reply.prediction, 200)
 
 
-def is_json(data: bytes) -> bool:
-    """Whether the handlers will take it for JSON."""
-    return data.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] in (b"{", b"[")
+def content_type(data: bytes) -> str:
+    """The header that goes with a body: what the handlers will take for JSON is sent as JSON."""
+    return "application/json" if looks_like_json(data) else "application/octet-stream"
 
 
 def read_reply(content: bytes, status: int) -> Answer:

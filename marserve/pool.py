@@ -111,16 +111,30 @@ def _select(
             elif answer["confidence"] < min_confidence:
                 fate = UNSURE
             else:
-                pixels = image.decode(content, limits, shorter_side=STORED_SIDE)
-                if min(pixels.shape[:2]) < SMALLEST_SIDE:
-                    fate = SMALL
-                elif seen.add(difference_hash(pixels)):
-                    fate = KEPT
-                    entries.append({"file": _write(pixels, target), "group": group})
-                else:
-                    fate = DUPLICATE
+                fate = _keep(content, group, limits, seen, entries, target)
             counts[fate] += 1
     return entries, counts
+
+
+def _keep(
+    content: bytes,
+    group: str,
+    limits: image.Limits,
+    seen: _SeenHashes,
+    entries: list[dict[str, str]],
+    target: Path,
+) -> str:
+    """Write an image that the model agrees with, unless it is too small or there already; its fate."""
+    try:
+        pixels = image.decode(content, limits, shorter_side=STORED_SIDE)
+    except RequestError:  # the model saw it at a smaller scale: at this one it has too many pixels
+        return UNREADABLE
+    if min(pixels.shape[:2]) < SMALLEST_SIDE:
+        return SMALL
+    if not seen.add(difference_hash(pixels)):
+        return DUPLICATE
+    entries.append({"file": _write(pixels, target), "group": group})
+    return KEPT
 
 
 def _read(path: Path) -> bytes:

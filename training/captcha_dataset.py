@@ -21,6 +21,7 @@ from handlers import image
 from handlers.errors import RequestError
 from handlers.image import SUFFIXES
 from training.cli import DataError, run_script
+from training.folders import class_folders, is_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,29 +33,16 @@ class Photo:
 
 def scan(data_dir: Path) -> list[Photo]:
     """All photographs below `data_dir`, sorted by path. Raises DataError where the layout is not the two-level one."""
-    if not data_dir.is_dir():
-        raise DataError(f"{data_dir} is not a folder; expected {data_dir}/<group>/<class>/*.jpg|png")
     photos = []
-    for group in _folders(data_dir):
-        if any(_is_photo(p) for p in group.iterdir()):
-            raise DataError(f"{group} holds images itself; they belong one level down, in {group}/<class>/")
-        for folder in _folders(group):
-            found = [p for p in sorted(folder.iterdir()) if _is_photo(p)]
-            if not found:
-                raise DataError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}); fill it or remove it")
-            photos += [Photo(path, group.name, folder.name) for path in found]
+    for folder in class_folders(data_dir):
+        found = [path for path in sorted(folder.iterdir()) if is_image(path)]
+        if not found:
+            raise DataError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}); fill it or remove it")
+        photos += [Photo(path, folder.parent.name, folder.name) for path in found]
     groups = {photo.group for photo in photos}
     if len(groups) < 2:
         raise DataError(f"{data_dir} has {len(groups)} group(s) with images; a classifier needs at least two")
     return photos
-
-
-def _folders(parent: Path) -> list[Path]:
-    return sorted(p for p in parent.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _is_photo(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def split(photos: Sequence[Photo], validation_share: float, seed: int) -> tuple[list[Photo], list[Photo]]:

@@ -22,17 +22,7 @@ from pathlib import Path
 
 from handlers.image import SUFFIXES
 from training.cli import DataError, run_script
-
-
-def class_folders(data_dir: Path) -> list[Path]:
-    """Every `<group>/<class>`, sorted. Raises DataError where the layout is not the two-level one."""
-    if not data_dir.is_dir():
-        raise DataError(f"{data_dir} is not a folder; expected {data_dir}/<group>/<class>/*.jpg|png")
-    groups = _folders(data_dir)
-    for group in groups:
-        if any(_is_image(path) for path in group.iterdir()):
-            raise DataError(f"{group} holds images itself; they belong one level down, in {group}/<class>/")
-    return [folder for group in groups for folder in _folders(group)]
+from training.folders import class_folders, is_image
 
 
 def plan(folder: Path) -> list[tuple[Path, Path]]:
@@ -44,7 +34,7 @@ def plan(folder: Path) -> list[tuple[Path, Path]]:
         if path.suffix.lower() in SUFFIXES and (match := numbered.fullmatch(path.stem)):
             keeper.setdefault(int(match[1]), path)
 
-    images = [path for path in entries if _is_image(path)]
+    images = [path for path in entries if is_image(path)]
     right = {path: path.with_suffix(path.suffix.lower()) for path in keeper.values()}
     by_file = {_file(path): right[path] for path in images if path in right}
     free = (number for number in itertools.count(1) if number not in keeper)
@@ -67,14 +57,6 @@ def rename(old: Path, new: Path) -> None:
         old.unlink()
     except OSError as error:
         raise DataError(f"{old} cannot become {new.name} ({error.strerror}); nothing is lost, run again") from error
-
-
-def _folders(parent: Path) -> list[Path]:
-    return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _file(path: Path) -> tuple[int, int]:

@@ -83,6 +83,15 @@ def test_large_images_are_stored_smaller(archive: Path, tmp_path: Path) -> None:
     assert sizes == {(256, 256), (256, 284)}
 
 
+def test_an_image_that_only_the_model_can_decode_is_left_out(folder: Path, archive: Path, tmp_path: Path) -> None:
+    """Long and narrow: few pixels at the scale that the model needs, too many at the one that is stored."""
+    strip = np.tile(tinted(0, 30), (8, 240, 1))  # 768 x 23,040: 17.7 million pixels
+    save(folder / "animal" / "fox" / "z_strip.jpg", encode(strip, "JPEG"))
+    counts = build_pool(folder, tmp_path / "pool", archive, 0.9, "")
+    assert counts[UNREADABLE] == 2
+    assert counts[KEPT] == 6
+
+
 def test_what_cannot_be_a_pool_is_told_and_nothing_is_written(folder: Path, archive: Path, tmp_path: Path) -> None:
     output = tmp_path / "pool"
     save(tmp_path / "few" / "animal" / "fox" / "1.jpg", encode(tinted(0, 1), "JPEG"))
