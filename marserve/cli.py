@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from marserve.errors import MarserveError
 from marserve.settings import DEFAULT_PORT
+from marserve.terminal import console, plain, short
 
 app = typer.Typer(
     help="Serve trained models on TorchServe, without PyTorch.",
@@ -90,14 +91,14 @@ def predict(
                     failure = {"failed": answer.error} if answer.error else {}
                     print(json.dumps({"file": str(file), **answer.body, **failure}))
                 elif answer.error:
-                    table.add_row(_plain(file), _plain(f"error: {answer.error}"), "")
+                    table.add_row(plain(file), plain(f"error: {answer.error}"), "")
                 elif "label" in answer.body:
-                    table.add_row(_plain(file), _plain(answer.body["label"]), _plain(answer.body.get("confidence", "")))
+                    table.add_row(plain(file), plain(answer.body["label"]), plain(answer.body.get("confidence", "")))
                 else:
-                    table.add_row(_plain(file), _short(json.dumps(answer.body)), "")
+                    table.add_row(plain(file), short(json.dumps(answer.body)), "")
     finally:  # what was answered before a server went away is worth seeing
         if not as_json and table.row_count:
-            _console().print(table)
+            console().print(table)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -114,20 +115,43 @@ def inspect(
         fields = ("name", "version", "config", "metadata", "files", "changed")
         print(json.dumps({name: getattr(found, name) for name in fields}, indent=2, default=str))
     else:
-        console = _console()
-        console.print(f"{found.name}  version {found.version}")
+        out = console()
+        out.print(f"{found.name}  version {found.version}")
         settings = {key: value for key, value in found.config.items() if key != "handler"}
         for title, section in (("TorchServe", settings), ("handler", found.handler), ("metadata", found.metadata)):
-            console.print(f"\n{title}")
+            out.print(f"\n{title}")
             for key, value in section.items():
                 text = value if isinstance(value, str | int) else json.dumps(value, default=str)
-                console.print(f"  {_plain(key)}: {_plain(text)}")
-        console.print("\nfiles")
+                out.print(f"  {plain(key)}: {plain(text)}")
+        out.print("\nfiles")
         for name, size in found.files.items():
             note = "  CHANGED since it was packed" if name in found.changed else ""
-            console.print(f"  {size:>12,}  {_plain(name)}{note}")
+            out.print(f"  {size:>12,}  {plain(name)}{note}")
     if found.changed:
         raise MarserveError(f"{', '.join(found.changed)}: not the files that were packed")
+
+
+@app.command()
+def evaluate(
+    name: Annotated[str, typer.Argument(help="The model, or the path of a .mar file.")],
+    data_dir: Annotated[
+        Path, typer.Option("--data_dir", "--data-dir", help="<group>/<class>/*.jpg|png|webp, or <group>/* alone.")
+    ],
+    model_store: Annotated[Path, typer.Option(help="Folder with .mar archives.")] = Path("model_store"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object with every figure.")] = False,
+) -> None:
+    """Score an image model on labelled images, without a server: with the very answers that one would give."""
+    from marserve.archive import find_archives, read_archive
+    from marserve.evaluate import evaluate as run
+    from marserve.report import print_problems, print_report
+
+    archive = read_archive(Path(name)) if name.endswith(".mar") else find_archives(model_store, [name])[0]
+    evaluation, problems = run(archive, data_dir)
+    print_problems(problems)
+    if as_json:
+        print(json.dumps(asdict(evaluation)))
+    else:
+        print_report(evaluation)
 
 
 @pool_app.command("build")
@@ -144,17 +168,6 @@ def pool_build(
     build_pool(folder, output, archive, min_confidence, attribution)
 
 
-def _console() -> Console:
-    """For text that others wrote: `[b]` and `:cat:` stay what they are."""
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-
-
-def _plain(value: object) -> str:
-    """On one line and without control characters, which a terminal would obey."""
-    text = " ".join(str(value).splitlines())
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-
-
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -162,14 +175,10 @@ def _read(path: Path) -> bytes:
         raise MarserveError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _short(text: str, width: int = 100) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"
-
-
 def main() -> None:
-    """The entry point: a MarserveError becomes one line and exit code 1."""
+    """The entry point: a MarserveError becomes one line and its exit code."""
     try:
         app()
     except MarserveError as error:
-        print(f"error: {_plain(error)}", file=sys.stderr)
-        sys.exit(1)
+        print(f"error: {plain(error)}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -6,33 +6,26 @@ import json
 import os
 import secrets
 import shutil
-import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 import numpy as np
-import yaml
 from numpy.typing import NDArray
-from rich.progress import track
 
 from handlers import image
-from handlers.archive import unpack
-from handlers.errors import InternalError, RequestError, SpecError
-from handlers.image import SUFFIXES
+from handlers.errors import RequestError, SpecError
 from handlers.pipeline import Pipeline
 from handlers.pool import INDEX, Pool
-from handlers.spec import HandlerSpec, read_spec
 from marserve.errors import MarserveError
+from marserve.photos import Photo, answers, load_classifier, scan
 
 STORED_SIDE = 256  # pixels of the shorter side; challenges show less
 SMALLEST_SIDE = 32
 HASH_SIDE = 16
 NEAR = 12  # of 256 bits: re-encoded and slightly cropped copies differ by fewer, other pictures by far more
-BATCH = 64
 UNREADABLE, SMALL, DUPLICATE = "unreadable", "too small", "duplicate"
 DISAGREES, UNSURE, KEPT = "model disagrees with the folder", "low confidence", "kept"
 
@@ -44,18 +37,16 @@ def build_pool(folder: Path, output: Path, archive: Path, min_confidence: float,
     """
     if output.exists():
         raise MarserveError(f"{output} exists already: remove it or choose another --output")
-    candidates = list(_candidates(folder))
     parent = output.absolute().parent
     if not (parent.is_dir() and os.access(parent, os.W_OK)):
         raise MarserveError(f"cannot write {output}: {parent} is no folder that you may write to")
     with tempfile.TemporaryDirectory(prefix="marserve-pool-") as scratch:
-        pipeline, spec = _load_model(archive, Path(scratch, "model"))
-        if strangers := sorted({group for _, group in candidates} - set(spec.labels)):
-            raise MarserveError(f"{archive} knows the groups {', '.join(spec.labels)}, not {', '.join(strangers)}")
+        pipeline, spec = load_classifier(archive, Path(scratch, "model"))
+        photos = scan(folder, spec.labels)
         staging = Path(scratch, "pool")
         staging.mkdir()
         limits = image.Limits(**asdict(spec.limits))
-        entries, counts = _select(candidates, pipeline, limits, min_confidence, staging)
+        entries, counts = _select(photos, pipeline, limits, min_confidence, staging)
         index = {"attribution": attribution, "images": entries}
         (staging / INDEX).write_text(json.dumps(index, indent=1) + "\n")
         for fate in (KEPT, UNREADABLE, SMALL, DUPLICATE, DISAGREES, UNSURE):
@@ -69,50 +60,24 @@ def build_pool(folder: Path, output: Path, archive: Path, min_confidence: float,
     return counts
 
 
-def _candidates(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Image files of a two-level folder, and the group of each."""
-    found = (path for path in folder.glob("*/*/*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    paths = sorted(path for path in found if not any(part.startswith(".") for part in path.parts[-3:]))
-    if not paths:
-        raise MarserveError(f"{folder} has no images in <group>/<class>/*.jpg|png|webp")
-    for path in paths:
-        yield path, path.parent.parent.name
-
-
-def _load_model(archive: Path, target: Path) -> tuple[Pipeline, HandlerSpec]:
-    """Unpack an archive that marserve made and load it here, without a server."""
-    try:
-        unpack(archive, target)
-        spec = read_spec(yaml.safe_load((target / "model-config.yaml").read_bytes()))
-        if spec.task != "image_classification":
-            raise MarserveError(f"{archive} is no image classifier but {spec.task}")
-        return Pipeline.load(target, spec), spec
-    except (SpecError, OSError, yaml.YAMLError) as error:
-        raise MarserveError(f"{archive} cannot be used: {error}") from None
-
-
 def _select(
-    candidates: list[tuple[Path, str]], pipeline: Pipeline, limits: image.Limits, min_confidence: float, target: Path
+    photos: list[Photo], pipeline: Pipeline, limits: image.Limits, min_confidence: float, target: Path
 ) -> tuple[list[dict[str, str]], Counter[str]]:
     """Write the images that pass into `target`; their index entries, and how many met which fate."""
     counts: Counter[str] = Counter()
     entries: list[dict[str, str]] = []
-    seen = _SeenHashes(len(candidates))
-    batches = [candidates[start : start + BATCH] for start in range(0, len(candidates), BATCH)]
-    for batch in track(batches, description="judging images", transient=True, disable=not sys.stderr.isatty()):
-        data = [_read(path) for path, _ in batch]
-        for (_, group), content, answer in zip(batch, data, pipeline.answer(data), strict=True):
-            if isinstance(answer, InternalError):
-                raise MarserveError("the model fails on these images; see the log above")
-            if isinstance(answer, RequestError):
-                fate = UNREADABLE
-            elif answer["label"] != group:
-                fate = DISAGREES
-            elif answer["confidence"] < min_confidence:
-                fate = UNSURE
-            else:
-                fate = _keep(content, group, limits, seen, entries, target)
-            counts[fate] += 1
+    seen = _SeenHashes(len(photos))
+    judged = answers(pipeline, [photo.path for photo in photos], "judging images")
+    for photo, (content, answer) in zip(photos, judged, strict=True):
+        if isinstance(answer, RequestError):
+            fate = UNREADABLE
+        elif answer["label"] != photo.label:
+            fate = DISAGREES
+        elif answer["confidence"] < min_confidence:
+            fate = UNSURE
+        else:
+            fate = _keep(content, photo.label, limits, seen, entries, target)
+        counts[fate] += 1
     return entries, counts
 
 
@@ -135,14 +100,6 @@ def _keep(
         return DUPLICATE
     entries.append({"file": _write(pixels, target), "group": group})
     return KEPT
-
-
-def _read(path: Path) -> bytes:
-    """A file's bytes; none where it cannot be read, which counts as an unreadable image."""
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
 
 
 def difference_hash(pixels: image.Pixels) -> NDArray[np.uint8]:

@@ -55,11 +55,12 @@ def damaged(archive: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["serve", "stop", "predict", "inspect", "pool"]),
+        ([], ["serve", "stop", "predict", "inspect", "evaluate", "pool"]),
         (["serve"], ["--model-store", "--config", "--port", "--models", "--pool", "--detach"]),
         (["stop"], ["--port"]),
         (["predict"], ["name", "files", "--grpc", "--json", "--url", "--grpc-address"]),
         (["inspect"], ["archive", "--json"]),
+        (["evaluate"], ["name", "--data_dir", "--model-store", "--json"]),
         (["pool"], ["build"]),
         (["pool", "build"], ["folder", "--output", "--archive", "--min-confidence", "--attribution"]),
     ],
@@ -82,6 +83,8 @@ def test_help(arguments: list[str], words: list[str], monkeypatch: pytest.Monkey
         ["predict", "model", "/nowhere.jpg"],
         ["predict", "model", "/"],
         ["inspect"],
+        ["evaluate"],
+        ["evaluate", "model"],
     ],
 )
 def test_wrong_usage(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -1,0 +1,125 @@
+"""Photographs in labelled folders, and what an archive's classifier answers to them here, without a server."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.progress import track
+
+from handlers.archive import unpack
+from handlers.errors import InternalError, RequestError, SpecError, UndecodableError
+from handlers.image import SUFFIXES
+from handlers.pipeline import Answer, Pipeline
+from handlers.spec import HandlerSpec, read_spec
+from marserve.errors import DataError, MarserveError
+
+BATCH = 8  # images that one thread takes at a time: whole files, which may have many megabytes
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    path: Path
+    label: str
+    class_name: str  # "" where it lies in the label's own folder
+
+
+def scan(folder: Path, labels: Sequence[str]) -> list[Photo]:
+    """All images in `<label>/<class>/` or `<label>/`, sorted. Hidden files and folders are none.
+
+    Raises DataError for no images, a folder that is none of `labels`, or a label with both layouts.
+    """
+    try:
+        places = _folders(folder)
+        if strangers := [place.name for place in places if place.name not in labels]:
+            known = ", ".join(labels)
+            raise DataError(f"{folder / strangers[0]}: the model knows the groups {known}, not {', '.join(strangers)}")
+        photos = [photo for place in places for photo in _of_label(place)]
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename}: {error.strerror}") from None
+    if not photos:
+        raise DataError(f"{folder} has no images in <group>/<class>/*.jpg|png|webp or <group>/*.jpg|png|webp")
+    return photos
+
+
+def load_classifier(archive: Path, target: Path) -> tuple[Pipeline, HandlerSpec]:
+    """Unpack an archive that marserve made into `target`, and load it as a worker does. Raises MarserveError."""
+    try:
+        unpack(archive, target)
+        spec = read_spec(yaml.safe_load((target / "model-config.yaml").read_bytes()))
+        if spec.task != "image_classification":
+            raise MarserveError(f"{archive} is no image classifier but {spec.task}")
+        return Pipeline.load(target, spec), spec
+    except (SpecError, OSError, yaml.YAMLError) as error:
+        raise MarserveError(f"{archive} cannot be used: {error}") from None
+
+
+def answers(pipeline: Pipeline, paths: Sequence[Path], what: str) -> Iterable[tuple[bytes, Answer]]:
+    """Every file's bytes and the classifier's answer, in order; a terminal shows a bar, named `what`, meanwhile.
+
+    What cannot be read or decoded is answered by a RequestError. Raises MarserveError where the model itself fails.
+    """
+    hidden = not sys.stderr.isatty()
+    found = _answers(pipeline, paths)
+    return track(found, what, len(paths), console=Console(stderr=True), transient=True, disable=hidden)
+
+
+def _answers(pipeline: Pipeline, paths: Sequence[Path]) -> Iterator[tuple[bytes, Answer]]:
+    """Decoding and the network leave Python's lock, so threads keep all cores busy; only a few files wait at once."""
+    threads = max(1, len(os.sched_getaffinity(0)) // (pipeline.network.spec.threads if pipeline.network else 1))
+    waiting: deque[Future[list[tuple[bytes, Answer]]]] = deque()
+    with ThreadPoolExecutor(threads) as executor:
+        for start in range(0, len(paths), BATCH):
+            waiting.append(executor.submit(_answer, pipeline, paths[start : start + BATCH]))
+            if len(waiting) > threads:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+def _answer(pipeline: Pipeline, paths: Sequence[Path]) -> list[tuple[bytes, Answer]]:
+    contents = [_read(path) for path in paths]
+    replies = pipeline.answer(contents)
+    for path, reply in zip(paths, replies, strict=True):
+        if isinstance(reply, InternalError):
+            raise MarserveError(f"the model fails on {path}; see the log above")
+        if isinstance(reply, dict) and not math.isfinite(reply["confidence"]):  # a server would answer with an error
+            raise MarserveError(f"the model fails on {path}: it puts out no probabilities")
+    files = (content if isinstance(content, bytes) else b"" for content in contents)
+    return list(zip(files, replies, strict=True))
+
+
+def _read(path: Path) -> bytes | RequestError:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        return UndecodableError(str(error.strerror))
+
+
+def _of_label(folder: Path) -> list[Photo]:
+    """The images of one label, in one of the two layouts."""
+    direct = [Photo(path, folder.name, "") for path in _images(folder)]
+    nested = [Photo(path, folder.name, inner.name) for inner in _folders(folder) for path in _images(inner)]
+    if direct and nested:
+        raise DataError(f"{folder} holds images itself and in {nested[0].path.parent}: move them all to one level")
+    return direct or nested
+
+
+def _images(folder: Path) -> list[Path]:
+    return [path for path in _visible(folder) if path.suffix.lower() in SUFFIXES and path.is_file()]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in _visible(folder) if path.is_dir()]
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))

@@ -1,0 +1,88 @@
+"""Every figure against scikit-learn's, or against its definition written out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from marserve import metrics
+from tests.marserve.conftest import PATIENT
+
+
+@st.composite
+def classified(draw: st.DrawFn) -> tuple[metrics.Indices, metrics.Indices, int]:
+    """True and predicted labels, and how many labels there are; often some that no image has or that none is given."""
+    labels = draw(st.integers(2, 6))
+    one = st.sampled_from(sorted(draw(st.sets(st.integers(0, labels - 1), min_size=1))))
+    pairs = draw(st.lists(st.tuples(one, one), min_size=1, max_size=40))
+    truth, predicted = np.array(pairs, np.intp).T
+    return truth, predicted, labels
+
+
+@settings(PATIENT, max_examples=300)
+@given(classified())
+def test_what_comes_from_the_confusion_matrix(case: tuple[metrics.Indices, metrics.Indices, int]) -> None:
+    truth, predicted, labels = case
+    every = list(range(labels))
+    confusion = metrics.confusion_matrix(truth, predicted, labels)
+    np.testing.assert_array_equal(confusion, reference.confusion_matrix(truth, predicted, labels=every))
+    found = metrics.scores(confusion)
+    expected = reference.precision_recall_fscore_support(truth, predicted, labels=every, zero_division=0)
+    for ours, theirs in zip((found.precision, found.recall, found.f1), expected[:3], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    assert metrics.accuracy(confusion) == pytest.approx(reference.accuracy_score(truth, predicted))
+    for average, mean in (("macro", metrics.macro_f1), ("weighted", metrics.weighted_f1)):
+        theirs = reference.f1_score(truth, predicted, average=average, zero_division=0)
+        assert mean(confusion) == pytest.approx(theirs)
+
+
+def test_macro_f1_leaves_out_only_what_is_neither_there_nor_predicted() -> None:
+    there_and_right, neither, only_predicted = [[3, 0, 0]], [[0, 0, 0]], [[1, 0, 0]]
+    assert metrics.macro_f1(np.array([*there_and_right, *neither, *neither])) == 1
+    assert metrics.macro_f1(np.array([[3, 0, 1], *neither, *neither])) == pytest.approx((6 / 7 + 0) / 2)
+    assert metrics.macro_f1(np.array([*there_and_right, *neither, *only_predicted])) == pytest.approx((6 / 7 + 0) / 2)
+
+
+@settings(PATIENT)
+@given(st.integers(2, 6), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_log_loss(labels: int, images: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    truth = random.integers(0, labels, images)
+    probabilities = random.dirichlet(np.ones(labels), images)
+    expected = reference.log_loss(truth, probabilities, labels=list(range(labels)))
+    assert metrics.log_loss(truth, probabilities) == pytest.approx(expected)
+
+
+def test_log_loss_of_a_certain_error_is_finite() -> None:
+    certain = np.array([[0.0, 1.0], [0.0, 1.0]])
+    assert metrics.log_loss(np.array([0, 1]), certain) == pytest.approx(-np.log(1e-15) / 2)
+
+
+@settings(PATIENT)
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.floats(0, 1) | st.sampled_from([0.2, 0.4, 0.6, 0.8, 1 / 3])),
+        min_size=1,
+        max_size=60,
+    )
+)
+def test_calibration_error_is_the_mean_over_bins(answers: list[tuple[bool, float]]) -> None:
+    expected = 0.0
+    for number in range(15):
+        low, high = number / 15, (number + 1) / 15
+        inside = [(right, c) for right, c in answers if low < c <= high or (number == 0 and c == 0)]
+        if inside:
+            rights, confidences = zip(*inside, strict=True)
+            expected += len(inside) / len(answers) * abs(np.mean(rights) - np.mean(confidences))
+    rights, confidences = zip(*answers, strict=True)
+    found = metrics.calibration_error(np.array(rights), np.array(confidences))
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_calibration_error_of_those_who_know_how_sure_to_be() -> None:
+    four_of_five = np.array([True, True, True, True, False])
+    assert metrics.calibration_error(four_of_five, np.full(5, 0.8)) == pytest.approx(0)
+    assert metrics.calibration_error(four_of_five, np.full(5, 1.0)) == pytest.approx(0.2)
