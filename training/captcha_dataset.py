@@ -8,20 +8,25 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from sklearn.model_selection import train_test_split
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from handlers import image
 from handlers.errors import RequestError
 from handlers.image import SUFFIXES
 from training.cli import DataError, run_script
 from training.folders import class_folders, is_image
+
+_CHECKED_SIDE = 224  # large photographs are decoded at a reduced scale, which meets damage as well
+_MAX_NAMED = 20  # of the unreadable images
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +50,29 @@ def scan(data_dir: Path) -> list[Photo]:
     return photos
 
 
-def split(photos: Sequence[Photo], validation_share: float, seed: int) -> tuple[list[Photo], list[Photo]]:
-    """Training and validation photographs, every class in the same proportion."""
-    classes = [f"{photo.group}/{photo.class_name}" for photo in photos]
-    rarest, count = min(Counter(classes).items(), key=lambda item: item[1])
-    if count < 2:
-        raise DataError(f"{rarest} has only one image; a split by class needs at least two")
-    share = max(round(validation_share * len(photos)), len(set(classes)))
-    if share >= len(photos) - len(set(classes)) + 1:
-        raise DataError(f"{len(photos)} images in {len(set(classes))} classes are too few to set some apart")
-    train, validation = train_test_split(photos, test_size=share, random_state=seed, stratify=classes)
-    return list(train), list(validation)
+def readable(photos: Sequence[Photo], workers: int) -> list[Photo]:
+    """Those that decode; the others are counted and named on stderr. Raises DataError where a class loses all."""
+    with ThreadPoolExecutor(max(1, workers)) as pool:  # decoding leaves Python's lock
+        found = list(tqdm(pool.map(_problem, photos), "reading", len(photos), unit="photo", leave=False, disable=None))
+    problems = [(photo, problem) for photo, problem in zip(photos, found, strict=True) if problem]
+    for photo, problem in problems[:_MAX_NAMED]:
+        print(f"skipped {photo.path}: {problem}", file=sys.stderr)
+    if problems:
+        print(f"skipped {len(problems):,} of {len(photos):,} images that cannot be read", file=sys.stderr)
+    good = [photo for photo, problem in zip(photos, found, strict=True) if not problem]
+    for folder in sorted({photo.path.parent for photo in photos} - {photo.path.parent for photo in good}):
+        raise DataError(f"{folder} holds no image that can be read; fill it or remove it")
+    return good
+
+
+def _problem(photo: Photo) -> str | None:
+    try:
+        image.decode(photo.path.read_bytes(), shorter_side=_CHECKED_SIDE)
+    except RequestError as error:
+        return str(error)
+    except OSError as error:
+        return str(error.strerror)
+    return None
 
 
 def fingerprint(photos: Sequence[Photo]) -> str:

@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 from handlers import image
 from tests.training.photos import CLASSES, encoded, write_photos
-from training.captcha_dataset import CaptchaDataset, Photo, classes_of, fingerprint, main, scan, split
+from training.captcha_dataset import CaptchaDataset, Photo, classes_of, fingerprint, main, scan
 from training.cli import DataError
 
 MEMBERS = {group: list(names) for group, names in CLASSES.items()}
@@ -58,29 +58,6 @@ def test_wrong_layouts_say_what_to_do(tmp_path: Path) -> None:
     shutil.rmtree(data_dir / "animal")
     with pytest.raises(DataError, match=r"has 1 group\(s\)"):
         scan(data_dir)
-
-
-def test_split_is_stratified_and_complete(photos: list[Photo]) -> None:
-    train, validation = split(photos, 0.25, seed=0)
-    assert Counter(photo.class_name for photo in validation) == dict.fromkeys(("cat", "dog", "cup", "key"), 3)
-    assert Counter(train + validation) == Counter(photos)
-
-
-def test_every_class_is_validated_however_small_the_share(photos: list[Photo]) -> None:
-    _, validation = split(photos, 0.01, seed=0)
-    assert sorted(photo.class_name for photo in validation) == ["cat", "cup", "dog", "key"]
-
-
-def test_split_follows_its_seed(photos: list[Photo]) -> None:
-    assert split(photos, 0.25, seed=1) == split(photos, 0.25, seed=1)
-    assert set(split(photos, 0.25, seed=1)[1]) != set(split(photos, 0.25, seed=2)[1])
-
-
-def test_too_few_to_split(photos: list[Photo]) -> None:
-    with pytest.raises(DataError, match="animal/cat has only one image"):
-        split(photos[11:], 0.25, seed=0)
-    with pytest.raises(DataError, match="48 images in 4 classes are too few to set some apart"):
-        split(photos, 0.95, seed=0)
 
 
 def test_fingerprint_depends_on_names_and_bytes_only(tmp_path: Path, photos: list[Photo]) -> None:
