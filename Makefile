@@ -9,7 +9,7 @@ LOCKED := --require-hashes --only-binary :all:
 DATA   ?= images
 MODELS ?= models
 
-.PHONY: help serve test lint deps train export pool loadtest lock protos clean
+.PHONY: help serve test lint deps train mlflow export pool loadtest lock protos clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -26,10 +26,15 @@ lint: .venv-dev/dev.txt ## ruff and mypy
 	@$(DEV)/mypy --no-error-summary
 
 deps: ## the Debian packages that tests want (the README says what for)
-	@$(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends curl git >/dev/null'
+	@$(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium curl fonts-dejavu-core git >/dev/null'
 
 train: .venv-dev/dev.txt ## train the image model on DATA=images into MODELS=models
 	@$(DEV)/python training/train_efficientnet.py --data_dir $(DATA) --output_dir $(MODELS) $(ARGS)
+
+MLFLOW_PORT ?= 5000
+mlflow: .venv-dev/dev.txt ## the page with all trainings, on 127.0.0.1:5000 (MLFLOW_PORT=5001)
+	@MLFLOW_DISABLE_TELEMETRY=true exec $(DEV)/mlflow server --host 127.0.0.1 --port $(MLFLOW_PORT) \
+	--backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlflow.db)
 
 export: .venv-dev/dev.txt ## make model_store/captcha_image.mar from MODELS=models
 	@$(DEV)/python -m export captcha_image --checkpoint $(MODELS)/best_model.pth $(ARGS)

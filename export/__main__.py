@@ -7,8 +7,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version as library_version
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from export.card import fill_card
 from export.errors import ExportError
+from export.evaluation import read_evaluation
 from export.image_classifier import export_network, read_meta
 from export.pack import pack
 from export.repack import unpack
@@ -36,8 +37,18 @@ class Sources:
     archive: Path | None = None
 
 
-def export(name: str, sources: Sources, output_dir: Path, version: str | None, data_note: str | None) -> Path:
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What is said of a model, beside what its training recorded."""
+
+    version: str | None = None
+    data_note: str | None = None
+    evaluation: Mapping[str, Path] = field(default_factory=dict)  # what `marserve evaluate --json` printed, by folder
+
+
+def export(name: str, sources: Sources, output_dir: Path, notes: Notes) -> Path:
     """Export one model and return its archive. Raises ExportError."""
+    version = notes.version
     if version is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", version):
         raise ExportError(f"--version takes at most 64 letters, digits, '.', '_' and '-', not {version!r}")
     spec = read_model_spec(name)
@@ -47,9 +58,11 @@ def export(name: str, sources: Sources, output_dir: Path, version: str | None, d
         else:
             metadata, files = _from_parts(name, spec, sources, Path(scratch))
         if "data" in metadata:
-            metadata["data"]["note"] = data_note or metadata["data"].get("note") or "Not stated."
+            metadata["data"]["note"] = notes.data_note or metadata["data"].get("note") or "Not stated."
         metadata["version"] = version = version or metadata.get("version") or _default_version(metadata)
         metadata |= {"name": name, "task": spec.handler.get("task"), "source_commit": _source_commit()}
+        for part, file in notes.evaluation.items():
+            metadata.setdefault("evaluation", {})[part] = read_evaluation(file, name, version)
         if "file" in spec.handler.get("example", {}):
             files[spec.handler["example"]["file"]] = _example(name)
         spec.handler_spec()
@@ -148,12 +161,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, default=Path("model_store"), help="default: %(default)s")
     parser.add_argument("--version", help="default: date and time of the training")
     parser.add_argument("--data_note", help="for the model card: what the data is, its licence")
+    parser.add_argument(
+        "--evaluation",
+        nargs="+",
+        default=[],
+        metavar="PART=FILE",
+        help="for the model card: what `marserve evaluate NAME --json` printed for each folder, as in test=test.json",
+    )
     args = parser.parse_args(argv)
+    evaluation = dict(part.partition("=")[::2] for part in args.evaluation)
+    if not all(re.fullmatch(r"\w{1,64}", part) and file for part, file in evaluation.items()):
+        parser.error("--evaluation takes PART=FILE, where PART has letters, digits and '_' only")
     if args.archive and (args.checkpoint or args.pool or args.data_dir):
         parser.error("--archive goes without --checkpoint, --pool and --data_dir")
+    notes = Notes(args.version, args.data_note, {part: Path(file) for part, file in evaluation.items()})
     sources = Sources(args.checkpoint, args.data_dir, args.pool, args.archive)
     try:
-        archive = export(args.name, sources, args.output_dir, args.version, args.data_note)
+        archive = export(args.name, sources, args.output_dir, notes)
     except ExportError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -8,6 +8,9 @@ from string import Template
 from typing import Any
 
 from export.errors import ExportError
+from export.evaluation import table
+
+_WIDTH = 100  # of a line of the command
 
 
 def fill_card(template: Path, metadata: Mapping[str, Any]) -> str:
@@ -15,7 +18,9 @@ def fill_card(template: Path, metadata: Mapping[str, Any]) -> str:
 
     Raises ExportError for a placeholder that the metadata does not have.
     """
-    values = _flatten(metadata)
+    values = _flatten(metadata) | {"evaluation_table": table(metadata.get("evaluation", {}))}
+    if "recipe" in metadata:
+        values["command"] = _command(metadata)
     try:
         return Template(template.read_text()).substitute(values)
     except KeyError as error:
@@ -39,3 +44,20 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         elif isinstance(entry, list | tuple):
             flat[prefix + key] = ", ".join(map(str, entry))
     return flat
+
+
+def _command(metadata: Mapping[str, Any]) -> str:
+    """The training again; a recipe's fields are the options' names."""
+    processes = metadata.get("processes", 1)
+    python = "python" if processes == 1 else f"torchrun --nproc-per-node {processes}"
+    options = []
+    for name, value in metadata["recipe"].items():
+        options.append(f"--{name} {' '.join(map(str, value)) if isinstance(value, list) else value}")
+    if metadata.get("pretrained"):
+        options.append("--weights FILE")
+    lines = [f"{python} training/train_efficientnet.py --data_dir data/train"]
+    for option in options:
+        if len(lines[-1]) + len(option) > _WIDTH:
+            lines.append("   ")
+        lines[-1] += f" {option}"
+    return " \\\n    ".join(lines)

@@ -47,5 +47,10 @@ class ImageClassifier(nn.Module):
         """(B, classes) -> (B, groups)."""
         return class_logits.softmax(dim=1) @ self.membership
 
+    def group_log_probabilities(self, class_logits: torch.Tensor) -> torch.Tensor:
+        """(B, classes) -> (B, groups); for losses, where a probability would round to 0."""
+        inside = class_logits[:, :, None] + self.membership.log()  # (B, classes, groups), -inf outside of the group
+        return inside.logsumexp(dim=1) - class_logits.logsumexp(dim=1, keepdim=True)
+
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.group_probabilities(self.class_logits(pixels))

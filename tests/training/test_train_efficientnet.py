@@ -6,18 +6,22 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy, nll_loss
 
 from handlers import image
 from tests.training.photos import write_photos
-from training.captcha_dataset import fingerprint, scan, split
+from training.captcha_dataset import fingerprint, scan
 from training.cli import run_script
 from training.network import MEAN, STD, ImageClassifier
+from training.recipe import Recipe
+from training.splits import split
 from training.train_efficientnet import main
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +31,7 @@ TINY = {"input_size": 32, "batch_size": 8, "epochs": 2, "workers": 0, "learning_
 def train(data_dir: Path, output_dir: Path, **changes: float) -> dict[str, Any]:
     """Train in this process; what meta.json says."""
     options = [f"--{name}={value}" for name, value in (TINY | changes).items()]
-    main([f"--data_dir={data_dir}", f"--output_dir={output_dir}", *options])
+    main([f"--data_dir={data_dir}", f"--output_dir={output_dir}", "--no_mlflow", *options])
     meta: dict[str, Any] = json.loads((output_dir / "meta.json").read_text())
     return meta
 
@@ -57,15 +61,9 @@ def test_meta_describes_the_model(meta: dict[str, Any], data_dir: Path) -> None:
         "mean": list(MEAN),
         "std": list(STD),
     }
-    assert meta["recipe"] == {
-        "batch_size": 8,
-        "learning_rate": 0.003,
-        "epochs": 2,
-        "patience": 5,
-        "input_size": 32,
-        "validation_share": 0.25,
-        "seed": 0,
-    }
+    recipe = Recipe(input_size=(32,), batch_size=8, epochs=2, learning_rate=0.003, validation_share=0.25)
+    assert meta["recipe"] == json.loads(json.dumps(asdict(recipe)))
+    assert (meta["fold"], meta["pretrained"], meta["processes"]) == (None, None, 1)
     assert meta["versions"]["torch"] == version("torch")
     assert meta["data"] == {
         "images": 48,
@@ -77,12 +75,12 @@ def test_meta_describes_the_model(meta: dict[str, Any], data_dir: Path) -> None:
     history = meta["history"]
     assert [line["epoch"] for line in history] == list(range(1, len(history) + 1))
     best = max(history, key=lambda line: line["val_accuracy"])
-    assert meta["metrics"] == {name: best[name] for name in ("val_accuracy", "val_class_accuracy", "val_loss", "epoch")}
+    assert meta["metrics"] == best
     assert "trained_at" in meta
 
 
 def test_weights_load_and_reach_the_recorded_metrics(meta: dict[str, Any], data_dir: Path, output_dir: Path) -> None:
-    assert sorted(path.name for path in output_dir.iterdir()) == ["best_model.pth", "meta.json"]
+    assert sorted(path.name for path in output_dir.iterdir()) == ["best_model.pth", "meta.json", "report"]
     model = ImageClassifier([0, 0, 1, 1]).eval()
     model.load_state_dict(torch.load(output_dir / "best_model.pth", weights_only=True))
     _, validation = split(scan(data_dir), 0.25, seed=0)
@@ -93,12 +91,13 @@ def test_weights_load_and_reach_the_recorded_metrics(meta: dict[str, Any], data_
     classes = torch.tensor([["cat", "dog", "cup", "key"].index(photo.class_name) for photo in validation])
     with torch.inference_mode():
         logits = model.class_logits(pixels)
+        log_groups = model(pixels).log()
         metrics = {
-            "val_accuracy": float((model(pixels).argmax(1) == groups).float().mean()),
+            "val_accuracy": float((log_groups.argmax(1) == groups).float().mean()),
             "val_class_accuracy": float((logits.argmax(1) == classes).float().mean()),
-            "val_loss": float(torch.nn.functional.cross_entropy(logits, classes)),
+            "val_loss": float(0.5 * nll_loss(log_groups, groups) + 0.5 * cross_entropy(logits, classes)),
         }
-    assert metrics | {"epoch": meta["metrics"]["epoch"]} == pytest.approx(meta["metrics"], rel=1e-3)
+    assert metrics == pytest.approx({name: meta["metrics"][name] for name in metrics}, rel=1e-3)
 
 
 def test_it_learns(tmp_path: Path) -> None:
@@ -141,23 +140,32 @@ def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("--input_size=31", "--input_size must be at least 32"),
         ("--workers=-1", "--workers must be at least 0"),
         ("--validation_share=1", "--validation_share must lie between 0 and 1"),
-        ("--learning_rate=nan", "--learning_rate must be positive"),
+        ("--learning_rate=0", "--learning_rate must be positive"),
+        ("--learning_rate=nan", "--learning_rate must be a number"),
         ("--seed=-1", "--seed must lie between 0 and 4294967295"),
         ("--batch_size=64", "36 training images do not fill one batch of 64"),
+        ("--class_weight=1.1", "--class_weight must lie between 0 and 1"),
+        ("--weight_decay=-1", "--weight_decay must not be negative"),
+        ("--folds=1", "--folds must be at least 2"),
+        ("--folds=13", "animal/cat has 12 image(s); 13 folds need at least 13 of every class"),
+        ("--tune=0", "--tune must be at least 1"),
+        ("--resume", "nothing to resume"),
+        ("--weights=missing.pth", "--weights missing.pth cannot be read: No such file or directory"),
         ("--validation_share=0.99", "48 images in 4 classes are too few to set some apart"),
     ],
 )
 def test_wrong_arguments(
     data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], argument: str, message: str
 ) -> None:
-    common = (f"--data_dir={data_dir}", f"--output_dir={tmp_path / 'models'}", "--validation_share=0.25")
-    assert mistake(capsys, *common, argument) == f"error: {message}\n"
+    common = (f"--data_dir={data_dir}", f"--output_dir={tmp_path / 'models'}", "--validation_share=0.25", "--no_mlflow")
+    assert mistake(capsys, *common, argument).startswith(f"error: {message}")
     assert not (tmp_path / "models").exists()
 
 
 def test_wrong_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data_dir = write_photos(tmp_path / "images", per_class=4)
-    arguments = (f"--data_dir={data_dir}", f"--output_dir={tmp_path / 'models'}", "--batch_size=4", "--workers=0")
+    output = f"--output_dir={tmp_path / 'models'}"
+    arguments = (f"--data_dir={data_dir}", output, "--batch_size=4", "--workers=0", "--no_mlflow")
     (tmp_path / "models").write_text("not a folder")
     assert "models cannot be made: File exists" in mistake(capsys, *arguments)
     (data_dir / "animal" / "lion").mkdir()
@@ -166,16 +174,50 @@ def test_wrong_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "has 1 group(s) with images; a classifier needs at least two" in mistake(capsys, *arguments)
 
 
-def test_a_damaged_photo_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_photos_are_named_counted_and_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data_dir = write_photos(tmp_path / "images")
+    for name in ("cup_1.png", "cup_7.png"):
+        path = data_dir / "object" / "cup" / name
+        path.write_bytes(path.read_bytes()[:60])
+    meta = train(data_dir, tmp_path / "models", epochs=1)
+    assert meta["data"]["images"] == 46
+    errors = capsys.readouterr().err
+    assert f"skipped {data_dir}/object/cup/cup_1.png: the image/png data is damaged or cut short\n" in errors
+    assert "skipped 2 of 48 images that cannot be read\n" in errors
+
+
+def test_a_class_that_cannot_be_read_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data_dir = write_photos(tmp_path / "images", per_class=4)
     for path in (data_dir / "object" / "cup").iterdir():
-        path.write_bytes(path.read_bytes()[:60])
-    arguments = (f"--data_dir={data_dir}", f"--output_dir={tmp_path / 'models'}", "--batch_size=12", "--workers=0")
+        path.write_bytes(b"")
     with pytest.raises(SystemExit) as ended:
-        run_script(lambda: main([*arguments, "--input_size=32"]))
+        run_script(lambda: main([f"--data_dir={data_dir}", f"--output_dir={tmp_path / 'models'}", "--no_mlflow"]))
     assert ended.value.code == 2
-    line = capsys.readouterr().err.splitlines()[-1]  # above it, the progress bar
-    assert line.startswith(f"error: {data_dir / 'object' / 'cup'}/cup_")
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: {data_dir}/object/cup holds no image that can be read; fill it or remove it"
+    )
+
+
+def test_diverging_is_said(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_script(lambda: print(train(data_dir, tmp_path / "models", learning_rate=1e30)))
+    assert "the loss is no longer a number; try a lower --learning_rate" in capsys.readouterr().err
+
+
+def test_it_stops_early(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    meta = train(data_dir, tmp_path / "models", epochs=9, patience=1, learning_rate=1e-9)
+    assert len(meta["history"]) < 9
+    assert "no better validation accuracy for 1 epochs: stopped early\n" in capsys.readouterr().out
+
+
+def test_growing_sizes(data_dir: Path, tmp_path: Path) -> None:
+    output_dir = tmp_path / "models"
+    options = [f"--{name}={value}" for name, value in (TINY | {"epochs": 3}).items() if name != "input_size"]
+    sizes = ["--input_size", "32", "48"]
+    main([f"--data_dir={data_dir}", f"--output_dir={output_dir}", "--no_mlflow", *options, *sizes])
+    meta = json.loads((output_dir / "meta.json").read_text())
+    assert [scores["input_size"] for scores in meta["history"]] == [32, 32, 48]
+    assert meta["preprocessing"]["input_size"] == 48
 
 
 def test_what_argparse_refuses(capsys: pytest.CaptureFixture[str]) -> None:

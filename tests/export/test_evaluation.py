@@ -1,0 +1,63 @@
+"""Measured figures in the records and on the card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from export.errors import ExportError
+from export.evaluation import read_evaluation, table
+
+MEASURED: dict[str, Any] = {
+    "model": "captcha_image",
+    "version": "1.0",
+    "images": 4500,
+    "unreadable": 1,
+    "accuracy": 0.91234,
+    "macro_f1": 0.9,
+    "weighted_f1": 0.9,
+    "log_loss": 0.25,
+    "calibration_error": 0.0123,
+    "classes": {"animal/cat": {"images": 50, "accuracy": 1.0}},
+}
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    (folder / "test.json").write_text(json.dumps(MEASURED | changes))
+    return folder / "test.json"
+
+
+def test_the_figures_travel_and_the_rest_stays(tmp_path: Path) -> None:
+    read = read_evaluation(write(tmp_path), "captcha_image", "1.0")
+    assert read == {name: value for name, value in MEASURED.items() if name not in ("model", "version", "classes")}
+    assert table({"test": read}).splitlines()[-1] == "| `data/test` | 4,500 | 0.9123 | 0.9000 | 0.2500 | 0.0123 |"
+
+
+def test_nothing_measured_is_said() -> None:
+    assert table({}).startswith("Not measured yet")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": "2.0"}, r"is of captcha_image 2.0, not of captcha_image 1.0"),
+        ({"model": "other"}, r"is of other 1.0, not of captcha_image 1.0"),
+        ({"accuracy": 1.5}, "accuracy: Input should be less than or equal to 1"),
+        ({"accuracy": "0.9"}, "accuracy: Input should be a valid number"),
+        ({"images": 0}, "images: Input should be greater than or equal to 1"),
+    ],
+)
+def test_another_models_or_wrong_figures(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        read_evaluation(write(tmp_path, **changes), "captcha_image", "1.0")
+
+
+def test_no_evaluation_at_all(tmp_path: Path) -> None:
+    (tmp_path / "text.json").write_text("accuracy 0.9")
+    with pytest.raises(ExportError, match="is not what `marserve evaluate captcha_image --json` prints: file: Invalid"):
+        read_evaluation(tmp_path / "text.json", "captcha_image", "1.0")
+    with pytest.raises(ExportError, match="cannot be read: No such file"):
+        read_evaluation(tmp_path / "missing.json", "captcha_image", "1.0")

@@ -1,0 +1,148 @@
+"""The files of a training: what it goes on from after an interruption, and the best model with its description."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training import parallel
+from training.captcha_dataset import Photo, fingerprint
+from training.cli import DataError
+from training.fit import Scores, Training
+from training.network import MEAN, STD
+
+LAST, BEST, META = "last.pth", "best_model.pth", "meta.json"
+
+
+class Checkpoint:
+    """The output folder of one training. Only the first of several processes writes.
+
+    Each file is replaced at once, so that an interruption leaves no half of one; `last.pth` comes last, so that a
+    resumed training repeats what was not finished.
+    """
+
+    def __init__(
+        self, folder: Path, training: Training, photos: Sequence[Photo], fold: tuple[int, int] | None = None
+    ) -> None:
+        self.folder = folder
+        self._training = training
+        members = training.members
+        size = training.recipe.input_size[-1]
+        self.meta: dict[str, Any] = {
+            "architecture": "torchvision efficientnet_b0",
+            "classes": list(members),
+            "members": {group: list(classes) for group, classes in members.items()},
+            "preprocessing": {
+                "input_size": size,
+                "resize": "shorter side, then centre crop",
+                "mean": MEAN,
+                "std": STD,
+            },
+            "recipe": asdict(training.recipe),
+            "fold": fold,
+            "pretrained": training.pretrained,
+            "processes": parallel.size(),
+            "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "opencv-python-headless")},
+            "data": {
+                "images": len(photos),
+                "images_per_group": dict(Counter(photo.group for photo in photos)),
+                "training_images": len(training.train_photos),
+                "validation_images": len(training.validation_photos),
+                "fingerprint_sha256": fingerprint(photos),
+            },
+        }
+
+    def finished(self) -> Scores | None:
+        """The best scores, where the folder holds this training and it is finished. Raises DataError for another's."""
+        meta = self.folder / META
+        if (self.folder / LAST).exists() or not meta.exists():
+            return None
+        try:
+            found = json.loads(meta.read_text())
+            self._refuse_another(meta, _same(found))
+            scores: Scores = found["metrics"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{meta} is damaged: {error}; remove it and start anew") from None
+        return scores
+
+    def open(self, resume: bool) -> str | None:
+        """Make the folder, or go on from what it holds: then the id of its run in MLflow. Raises DataError."""
+        last = self.folder / LAST
+        if resume:
+            return self._restore(last)
+        if last.exists():
+            raise DataError(f"{self.folder} holds an interrupted training: --resume goes on with it; or remove {last}")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"--output_dir {self.folder} cannot be made: {error.strerror}") from None
+        return None
+
+    def save(self, run_id: str | None) -> None:
+        """After an epoch. Raises DataError."""
+        training = self._training
+        if parallel.rank() > 0:
+            return
+        try:
+            if training.best is training.history[-1]:
+                self.meta["trained_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+                self._write(BEST, training.model.state_dict())
+            self.meta |= {"metrics": training.best, "history": training.history}
+            self._write_meta()
+            record = {"trained_at": self.meta["trained_at"], "run_id": run_id}
+            self._write(LAST, {"same": _same(self.meta), "record": record, "training": training.state()})
+        except OSError as error:
+            raise DataError(f"cannot write to {self.folder}: {error.strerror}; --resume goes on from there") from None
+
+    def close(self) -> None:
+        """The training is finished: nothing is left to go on with."""
+        if parallel.rank() == 0:
+            (self.folder / LAST).unlink(missing_ok=True)
+
+    def _restore(self, last: Path) -> str | None:
+        if not last.is_file():
+            raise DataError(f"nothing to resume: {last} does not exist")
+        try:
+            saved = torch.load(last, map_location=self._training.machine.device, weights_only=True)
+        except Exception as error:  # on damaged bytes torch raises whatever its parsing runs into
+            raise DataError(f"{last} is damaged: {type(error).__name__}; remove it and start anew") from None
+        self._refuse_another(last, saved["same"])
+        self._training.restore(saved["training"])
+        self.meta |= {"trained_at": saved["record"]["trained_at"]}
+        self.meta |= {"metrics": self._training.best, "history": self._training.history}
+        run_id: str | None = saved["record"]["run_id"]
+        return run_id
+
+    def _refuse_another(self, file: Path, same: Mapping[str, Any]) -> None:
+        differences = [key for key, value in _same(self.meta).items() if same.get(key) != value]
+        if differences:
+            raise DataError(f"{file} is of a training with other {', '.join(differences)}; --resume needs the same")
+
+    def _write(self, name: str, content: Any) -> None:
+        part = self.folder / f"{name}.part"
+        torch.save(content, part)
+        part.replace(self.folder / name)
+
+    def _write_meta(self) -> None:
+        part = self.folder / f"{META}.part"
+        part.write_text(json.dumps(self.meta, indent=2) + "\n")
+        part.replace(self.folder / META)
+
+
+def _same(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be the same for a training to go on, by the names a user knows."""
+    recipe: dict[str, Any] = json.loads(json.dumps(meta["recipe"]))  # tuples as they come back from a file
+    return {
+        **{f"--{name}": value for name, value in recipe.items()},
+        "--weights": meta["pretrained"],
+        "processes": meta["processes"],
+        "photographs": meta["data"]["fingerprint_sha256"],
+    }

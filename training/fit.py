@@ -1,0 +1,205 @@
+"""One training, epoch by epoch, with what it needs to go on after an interruption. Knows no files and no reports."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from training import parallel
+from training.augmentation import augmentation
+from training.captcha_dataset import CaptchaDataset, Photo
+from training.cli import DataError
+from training.network import ImageClassifier
+from training.recipe import Recipe
+from training.small_maps import use_small_maps
+
+Loader = DataLoader[Any]  # yields pixels (B, 3, H, W) and labels (B,)
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """How the training runs here; the result does not follow from it."""
+
+    device: torch.device
+    workers: int = 2  # processes that decode images
+    compile: bool = False
+
+
+class Training:
+    """The state of a training. `epoch()` takes it one further, `history` has the scores of every epoch so far.
+
+    The same recipe on the same photographs gives the same weights, bit for bit on a CPU, also when it is interrupted
+    between two epochs and goes on from `state()`.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        members: Mapping[str, Sequence[str]],
+        train_photos: Sequence[Photo],
+        validation_photos: Sequence[Photo],
+        machine: Machine,
+    ) -> None:
+        processes = parallel.size()
+        if recipe.batch_size % processes or recipe.batch_size < 2 * processes:
+            raise DataError(f"--batch_size {recipe.batch_size} cannot be shared evenly by {processes} processes")
+        self._steps = len(train_photos) // recipe.batch_size  # per epoch
+        if not self._steps:
+            raise DataError(f"{len(train_photos)} training images do not fill one batch of {recipe.batch_size}")
+        self.recipe, self.machine, self.members = recipe, machine, members
+        self.train_photos, self.validation_photos = train_photos, validation_photos
+        _seed_everything(recipe.seed, 0)
+        groups = list(members)
+        model = ImageClassifier([groups.index(group) for group, classes in members.items() for _ in classes])
+        self.model: ImageClassifier = model.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._class_logits = self.model.class_logits
+        if machine.compile:
+            if machine.device.type == "cpu":
+                use_small_maps(self.model)
+            # One graph for each input size: shapes known in advance make faster kernels.
+            self._class_logits = torch.compile(self.model.class_logits, dynamic=False)
+        self._optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        )
+        self._schedule = _schedule(self._optimizer, recipe, recipe.epochs * self._steps)
+        half = machine.device.type == "cuda" and not torch.cuda.is_bf16_supported()
+        self._scaler = torch.amp.GradScaler(machine.device.type, enabled=half)
+        self._autocast_type = torch.float16 if half else torch.bfloat16
+        self.history: list[Scores] = []
+        self.pretrained: str | None = None  # SHA-256 of the file that the weights started from
+
+    @property
+    def best(self) -> Scores:
+        """The scores of the first epoch with the highest validation accuracy."""
+        return max(self.history, key=lambda scores: scores["val_accuracy"])
+
+    @property
+    def finished(self) -> bool:
+        """All epochs done, or none better for `patience` epochs."""
+        done = len(self.history)
+        return done >= self.recipe.epochs or (done > 0 and done - self.best["epoch"] >= self.recipe.patience)
+
+    def epoch(self) -> Scores:
+        """One pass over the training images and one over the validation images; their scores."""
+        number = len(self.history) + 1
+        size = self.recipe.size_at(number)
+        _seed_everything(self.recipe.seed, number)
+        learning_rate = float(self._schedule.get_last_lr()[0])
+        trained = self._pass(self._training_batches(number, size), f"epoch {number}/{self.recipe.epochs}", learn=True)
+        parallel.average([b for b in self.model.buffers() if b.is_floating_point()])  # each saw other images
+        validated = self._pass(self._validation_batches(), "validation", learn=False)
+        scores: Scores = {
+            "epoch": number,
+            "input_size": size,
+            "learning_rate": learning_rate,
+            "train_loss": trained[0],
+            "train_accuracy": trained[1],
+            "val_loss": validated[0],
+            "val_accuracy": validated[1],
+            "val_class_accuracy": validated[2],
+        }
+        self.history.append(scores)
+        return scores
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "history": self.history,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self._scaler.load_state_dict(state["scaler"])
+        self.history = list(state["history"])
+
+    def _pass(self, batches: Loader, title: str, learn: bool) -> tuple[float, float, float]:
+        """Loss, and share of images whose group and whose class is right, over all processes."""
+        self.model.train(learn)
+        device, share = self.machine.device, self.recipe.class_weight
+        totals = torch.zeros(4, device=device)  # loss, groups right, classes right, images
+        bar = tqdm(batches, desc=title, unit="batch", leave=False, disable=None if parallel.rank() == 0 else True)
+        class_logits = self._class_logits if learn else self.model.class_logits
+        with torch.enable_grad() if learn else torch.inference_mode():
+            for pixels, labels in bar:
+                pixels = pixels.to(device, non_blocking=True).to(memory_format=torch.channels_last)  # (B, 3, H, W)
+                labels = labels.to(device, non_blocking=True)  # (B,)
+                groups = self.model.membership[labels].argmax(1)
+                with self._autocast():
+                    logits = class_logits(pixels).float()  # (B, classes)
+                log_groups = self.model.group_log_probabilities(logits)  # (B, groups)
+                loss = nn.functional.nll_loss(log_groups, groups) * (1 - share)
+                loss = loss + nn.functional.cross_entropy(logits, labels) * share
+                if learn:
+                    self._step(loss)
+                right = [log_groups.argmax(1) == groups, logits.argmax(1) == labels]
+                count = torch.tensor(float(len(labels)), device=device)
+                totals += torch.stack([loss.detach() * count, *(hits.sum() for hits in right), count])
+        parallel.average([totals])
+        loss_sum, groups_right, classes_right, images = totals.tolist()
+        if not np.isfinite(loss_sum):
+            raise DataError(f"{title}: the loss is no longer a number; try a lower --learning_rate")
+        return loss_sum / images, groups_right / images, classes_right / images
+
+    def _step(self, loss: torch.Tensor) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        parallel.average([p.grad for p in self.model.parameters() if p.grad is not None])
+        self._scaler.unscale_(self._optimizer)
+        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._schedule.step()
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.machine.device.type != "cuda":
+            return nullcontext()  # without special units, lower precision is slower on a CPU
+        return torch.autocast("cuda", dtype=self._autocast_type)
+
+    def _training_batches(self, epoch: int, size: int) -> Loader:
+        """This process's share of an order that the epoch decides; what does not fill a batch is left out."""
+        order = np.random.default_rng([self.recipe.seed, epoch]).permutation(len(self.train_photos))
+        order = order[: self._steps * self.recipe.batch_size][parallel.rank() :: parallel.size()]
+        photos = [self.train_photos[index] for index in order]
+        dataset = CaptchaDataset(photos, self.members, size, augmentation(self.recipe.augmentation, size))
+        return self._batches(dataset, self.recipe.batch_size // parallel.size())
+
+    def _validation_batches(self) -> Loader:
+        """This process's share; of the size that is served, whatever size is trained on."""
+        photos = self.validation_photos[parallel.rank() :: parallel.size()]
+        return self._batches(CaptchaDataset(photos, self.members, self.recipe.input_size[-1]), 64)
+
+    def _batches(self, dataset: CaptchaDataset, batch_size: int) -> Loader:
+        # The workers' random numbers start from torch's own, which every epoch seeds anew.
+        pin = self.machine.device.type == "cuda"
+        return DataLoader(dataset, batch_size, num_workers=self.machine.workers, pin_memory=pin)
+
+
+def _seed_everything(seed: int, epoch: int) -> None:
+    """Each epoch starts from a state of its own, so that a training can go on where it was interrupted."""
+    mixed = int(np.random.SeedSequence([seed, epoch, parallel.rank() if epoch else 0]).generate_state(1)[0])
+    random.seed(mixed)
+    np.random.seed(mixed)
+    torch.manual_seed(mixed)
+
+
+def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    if recipe.schedule == "constant":
+        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    warm_up = 0.2 if steps != 5 else 0.3  # a fifth of 5 steps is a warm-up of no length: torch divides by zero
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps, pct_start=warm_up)

@@ -1,0 +1,100 @@
+"""A training from its photographs to its files, its report and its record in MLflow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from training import parallel, pretrained, tracking
+from training.assess import assess
+from training.captcha_dataset import Photo, classes_of
+from training.checkpoint import BEST, Checkpoint
+from training.fit import Machine, Scores, Training
+from training.network import ImageClassifier
+from training.recipe import Recipe
+from training.report import write_report
+from training.splits import parts_of
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that a training is made of, and where it goes."""
+
+    recipe: Recipe
+    photos: Sequence[Photo]
+    machine: Machine
+    output_dir: Path
+    weights: Path | None = None  # to start from
+    fold: tuple[int, int] | None = None  # its number from 1, and how many there are
+    mlflow: bool = True
+
+    def start(self) -> Training:
+        """A training that has done nothing yet. Raises DataError."""
+        parts = parts_of(self.photos, self.recipe.validation_share, self.recipe.seed, self.fold)
+        training = Training(self.recipe, classes_of(self.photos), *parts, self.machine)
+        if self.weights is not None:
+            training.pretrained = pretrained.load(training.model, self.weights)
+        return training
+
+    def record(
+        self, name: str, run_id: str | None = None, nested: bool = False
+    ) -> AbstractContextManager[tracking.Run]:
+        """The run in MLflow; none where it is not wanted, and none of the other processes."""
+        if not self.mlflow or parallel.rank() > 0:
+            return tracking.no_run()
+        return tracking.run(name, run_id, nested)
+
+
+def epochs(training: Training) -> Iterator[Scores]:
+    """The scores of each epoch that is left, once it is done; printed too."""
+    while not training.finished:
+        started = time.monotonic()
+        scores = training.epoch()
+        if parallel.rank() == 0:
+            print(
+                f"epoch {len(training.history)}/{training.recipe.epochs}: loss {scores['train_loss']:.4f}, accuracy "
+                f"{scores['train_accuracy']:.4f}; validation loss {scores['val_loss']:.4f}, accuracy "
+                f"{scores['val_accuracy']:.4f} ({time.monotonic() - started:.0f} s)",
+                flush=True,
+            )
+        yield scores
+
+
+def run(job: Job, resume: bool, nested: bool = False) -> Scores:
+    """Train, or go on with the training in the output folder; the scores of the best epoch. Raises DataError."""
+    training = job.start()
+    checkpoint = Checkpoint(job.output_dir, training, job.photos, job.fold)
+    if resume and (scores := checkpoint.finished()):
+        if parallel.rank() == 0:
+            print(f"{job.output_dir} is finished: best validation accuracy {scores['val_accuracy']:.4f}")
+        return scores
+    run_id = checkpoint.open(resume)
+    with job.record(job.output_dir.name, run_id, nested) as record:
+        if run_id is None:
+            record.log_parameters(asdict(job.recipe) | {"pretrained": training.pretrained} | checkpoint.meta["data"])
+        for scores in epochs(training):
+            checkpoint.save(record.id)
+            record.log_scores(scores, len(training.history))
+        if parallel.rank() == 0:
+            _finish(job, training, checkpoint, record)
+    return training.best
+
+
+def _finish(job: Job, training: Training, checkpoint: Checkpoint, record: tracking.Run) -> None:
+    recipe, best = job.recipe, training.best
+    if len(training.history) < recipe.epochs:
+        print(f"no better validation accuracy for {recipe.patience} epochs: stopped early")
+    model = ImageClassifier(training.model.membership.argmax(1).tolist())
+    model.load_state_dict(torch.load(job.output_dir / BEST, map_location="cpu", weights_only=True))
+    size = recipe.input_size[-1]
+    assessment = assess(model, training.validation_photos, training.members, size, job.machine)
+    page = write_report(job.output_dir / "report", checkpoint.meta, assessment)
+    record.log_folder(page.parent, "report")
+    record.log_model(model.cpu().eval(), size, [f"torch=={checkpoint.meta['versions']['torch']}"])
+    checkpoint.close()
+    print(f"best validation accuracy {best['val_accuracy']:.4f}: {job.output_dir / BEST}, {page}")
