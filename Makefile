@@ -33,8 +33,8 @@ train: .venv-dev/dev.txt ## train the image model on DATA=images into MODELS=mod
 
 MLFLOW_PORT ?= 5000
 mlflow: .venv-dev/dev.txt ## the page with all trainings, on 127.0.0.1:5000 (MLFLOW_PORT=5001)
-	@MLFLOW_DISABLE_TELEMETRY=true exec $(DEV)/mlflow server --host 127.0.0.1 --port $(MLFLOW_PORT) \
-	--backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlflow.db)
+	@MLFLOW_DISABLE_TELEMETRY=true exec $(DEV)/mlflow server --host 127.0.0.1 --port $(MLFLOW_PORT) --workers 1 \
+	--backend-store-uri sqlite:///mlflow.db $(ARGS)
 
 export: .venv-dev/dev.txt ## make model_store/captcha_image.mar from MODELS=models
 	@$(DEV)/python -m export captcha_image --checkpoint $(MODELS)/best_model.pth $(ARGS)
@@ -78,7 +78,7 @@ clean: ## remove what the verbs made, but for models and archives
 
 .venv-dev/%.txt: requirements/%.txt requirements/uv.txt pyproject.toml
 	@$(PYTHON) requirements/check_python.py
-	@echo "setting up .venv-dev from $< (PyTorch among it: some minutes, 6 GB) ..." >&2
+	@echo "setting up .venv-dev from $< (PyTorch among it: some minutes, 7 GB) ..." >&2
 	@rm -rf .venv-dev && $(PYTHON) -m venv .venv-dev
 	@$(DEV)/python $(PIP) $(LOCKED) -r requirements/uv.txt
 	@$(DEV)/uv pip install --quiet --python $(DEV)/python $(LOCKED) -r $<

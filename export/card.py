@@ -48,11 +48,14 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _command(metadata: Mapping[str, Any]) -> str:
     """The training again; a recipe's fields are the options' names."""
-    processes = metadata.get("processes", 1)
+    machine = metadata.get("machine", {})
+    processes = machine.get("processes", 1)
     python = "python" if processes == 1 else f"torchrun --nproc-per-node {processes}"
     options = []
     for name, value in metadata["recipe"].items():
         options.append(f"--{name} {' '.join(map(str, value)) if isinstance(value, list) else value}")
+    if machine.get("compile"):
+        options.append("--compile")
     if metadata.get("pretrained"):
         options.append("--weights FILE")
     lines = [f"{python} training/train_efficientnet.py --data_dir data/train"]

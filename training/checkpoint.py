@@ -49,7 +49,12 @@ class Checkpoint:
             "recipe": asdict(training.recipe),
             "fold": fold,
             "pretrained": training.pretrained,
-            "processes": parallel.size(),
+            "machine": {
+                "device": training.machine.device.type,
+                "processes": parallel.size(),
+                "workers": training.machine.workers,
+                "compile": training.machine.compile,
+            },
             "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "opencv-python-headless")},
             "data": {
                 "images": len(photos),
@@ -139,10 +144,14 @@ class Checkpoint:
 
 def _same(meta: Mapping[str, Any]) -> dict[str, Any]:
     """What must be the same for a training to go on, by the names a user knows."""
-    recipe: dict[str, Any] = json.loads(json.dumps(meta["recipe"]))  # tuples as they come back from a file
+    found: dict[str, Any] = json.loads(json.dumps(meta))  # tuples as they come back from a file
     return {
-        **{f"--{name}": value for name, value in recipe.items()},
-        "--weights": meta["pretrained"],
-        "processes": meta["processes"],
-        "photographs": meta["data"]["fingerprint_sha256"],
+        **{f"--{name}": value for name, value in found["recipe"].items()},
+        "--weights": found["pretrained"],
+        "--folds": found["fold"],
+        "--workers": found["machine"]["workers"],  # each has random numbers of its own
+        "--compile": found["machine"]["compile"],
+        "device": found["machine"]["device"],
+        "processes": found["machine"]["processes"],
+        "photographs": found["data"]["fingerprint_sha256"],
     }

@@ -26,9 +26,13 @@ Loader = DataLoader[Any]  # yields pixels (B, 3, H, W) and labels (B,)
 Scores = dict[str, float]
 
 
+class DivergedError(DataError):
+    """The recipe does not work: the loss grew out of all bounds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """How the training runs here; the result does not follow from it."""
+    """How the training runs here: with another machine the same recipe ends nearby, not at the same bits."""
 
     device: torch.device
     workers: int = 2  # processes that decode images
@@ -38,8 +42,8 @@ class Machine:
 class Training:
     """The state of a training. `epoch()` takes it one further, `history` has the scores of every epoch so far.
 
-    The same recipe on the same photographs gives the same weights, bit for bit on a CPU, also when it is interrupted
-    between two epochs and goes on from `state()`.
+    The same recipe on the same photographs and machine gives the same weights, bit for bit on a CPU, also when it is
+    interrupted between two epochs and goes on from `state()`.
     """
 
     def __init__(
@@ -153,7 +157,7 @@ class Training:
         parallel.average([totals])
         loss_sum, groups_right, classes_right, images = totals.tolist()
         if not np.isfinite(loss_sum):
-            raise DataError(f"{title}: the loss is no longer a number; try a lower --learning_rate")
+            raise DivergedError(f"{title}: the loss is no longer a number; try a lower --learning_rate")
         return loss_sum / images, groups_right / images, classes_right / images
 
     def _step(self, loss: torch.Tensor) -> None:

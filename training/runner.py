@@ -74,6 +74,11 @@ def run(job: Job, resume: bool, nested: bool = False) -> Scores:
             print(f"{job.output_dir} is finished: best validation accuracy {scores['val_accuracy']:.4f}")
         return scores
     run_id = checkpoint.open(resume)
+    if parallel.rank() == 0:
+        print(
+            f"{len(training.train_photos):,} images to train on, {len(training.validation_photos):,} to validate, "
+            f"groups {', '.join(training.members)}; on {job.machine.device.type}, {parallel.size()} process(es)"
+        )
     with job.record(job.output_dir.name, run_id, nested) as record:
         if run_id is None:
             record.log_parameters(asdict(job.recipe) | {"pretrained": training.pretrained} | checkpoint.meta["data"])

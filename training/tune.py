@@ -16,7 +16,9 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from training.captcha_dataset import fingerprint
 from training.cli import DataError
+from training.fit import DivergedError
 from training.recipe import Augmentation, Recipe
 from training.runner import Job, epochs
 
@@ -43,9 +45,16 @@ def search(job: Job, trials: int, resume: bool) -> None:
         sampler=optuna.samplers.TPESampler(seed=job.recipe.seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
     )
+    same = {**asdict(job.recipe), "photographs": fingerprint(job.photos)}
+    same = json.loads(json.dumps(same))  # tuples as they come back from the store
+    if study.user_attrs.setdefault("same", same) != same:
+        raise DataError(f"{store} is of a search with another recipe or other photographs; --resume needs the same")
+    study.set_user_attr("same", same)
     done = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in study.trials)
     with job.record(job.output_dir.name) as record:
         study.optimize(lambda trial: _try(job, trial, trials), n_trials=max(0, trials - done))
+        if not any(trial.state == TrialState.COMPLETE for trial in study.trials):
+            raise DataError("no trial came to its end: every recipe was pruned; try more, or other photographs")
         record.log_scores({"best_val_accuracy": study.best_value}, 0)
     best = _propose(job.recipe, study.best_trial)
     (job.output_dir / BEST).write_text(json.dumps(asdict(best), indent=2) + "\n")
@@ -59,17 +68,21 @@ def _try(job: Job, trial: optuna.Trial, trials: int) -> float:
     recipe = _propose(job.recipe, trial)
     print(f"trial {trial.number + 1} of {trials}: {_options(recipe, only=trial.params)}", flush=True)
     training = replace(job, recipe=recipe).start()
-    pruned = False
+    outcome = "complete"
     with job.record(f"trial_{trial.number + 1}", nested=True) as record:
         record.log_parameters(asdict(recipe))
-        for scores in epochs(training):
-            record.log_scores(scores, len(training.history))
-            trial.report(training.best["val_accuracy"], len(training.history))
-            if pruned := trial.should_prune():
-                print("pruned: worse than the median of the trials before it", flush=True)
-                break
-        record.tag("outcome", "pruned" if pruned else "complete")
-    if pruned:
+        try:
+            for scores in epochs(training):
+                record.log_scores(scores, len(training.history))
+                trial.report(training.best["val_accuracy"], len(training.history))
+                if trial.should_prune():
+                    outcome = "pruned: worse than the median of the trials before it"
+                    break
+        except DivergedError:
+            outcome = "pruned: the loss is no longer a number"
+        record.tag("outcome", outcome)
+    if outcome != "complete":
+        print(outcome, flush=True)
         raise optuna.TrialPruned
     return training.best["val_accuracy"]
 

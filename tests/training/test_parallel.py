@@ -54,7 +54,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 1/3") == 1  # one of them speaks
     meta = json.loads((tmp_path / "m" / "meta.json").read_text())
-    assert meta["processes"] == 2
+    assert meta["machine"]["processes"] == 2
     assert [scores["epoch"] for scores in meta["history"]] == [1, 2, 3]
     weights = torch.load(tmp_path / "m" / "best_model.pth", weights_only=True)
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())

@@ -106,7 +106,7 @@ def test_trials_are_nested_runs(here: Path, data_dir: Path) -> None:
     parent, *children = runs("tuned")
     assert [run.info.run_name for run in children] == ["trial_1", "trial_2"]
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
-    assert {run.data.tags["outcome"] for run in children} <= {"complete", "pruned"}
+    assert all(run.data.tags["outcome"].startswith(("complete", "pruned")) for run in children)
     assert children[0].data.params["learning_rate"] != children[1].data.params["learning_rate"]
 
 
@@ -130,8 +130,9 @@ def test_a_record_that_fails_does_not_cost_the_training(here: Path, capsys: pyte
     with tracking.run("lost") as run:
         run.log_parameters({"a": 1})
         run.log_parameters({"a": 2})  # MLflow refuses to change one
-        run.log_folder(here / "missing", "report")
-    assert capsys.readouterr().err.count("warning: MLflow did not take a record: ") == 2
+        run.log_scores({"val_loss": 0.5}, 1)
+    assert capsys.readouterr().err.count("warning: MLflow did not take a record: ") == 1
+    assert [found.data.metrics for found in runs("lost")] == [{"val_loss": 0.5}]
 
 
 def test_no_run_records_nothing() -> None:

@@ -63,7 +63,8 @@ def test_meta_describes_the_model(meta: dict[str, Any], data_dir: Path) -> None:
     }
     recipe = Recipe(input_size=(32,), batch_size=8, epochs=2, learning_rate=0.003, validation_share=0.25)
     assert meta["recipe"] == json.loads(json.dumps(asdict(recipe)))
-    assert (meta["fold"], meta["pretrained"], meta["processes"]) == (None, None, 1)
+    assert (meta["fold"], meta["pretrained"]) == (None, None)
+    assert meta["machine"] == {"device": "cpu", "processes": 1, "workers": 0, "compile": False}
     assert meta["versions"]["torch"] == version("torch")
     assert meta["data"] == {
         "images": 48,

@@ -35,6 +35,8 @@ def test_search_and_go_on(data_dir: Path, tmp_path: Path, capsys: pytest.Capture
     assert len(study(output).trials) == 2
     with pytest.raises(DataError, match="exists: --resume goes on with that search"):
         main([*options, "--tune=2"])
+    with pytest.raises(DataError, match="of a search with another recipe or other photographs"):
+        main([*options, "--tune=3", "--resume", "--seed=1"])
     main([*options, "--tune=3", "--resume"])
     trials = study(output).trials
     assert len(trials) == 3
@@ -66,3 +68,21 @@ def _fake_epoch(training: object, calls: int) -> dict[str, float]:
     names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_class_accuracy")
     history.append(dict.fromkeys(names, 0.9 - calls / 100) | {"epoch": len(history) + 1})
     return history[-1]
+
+
+def test_a_recipe_that_diverges_costs_its_trial_only(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from training import fit
+
+    trial = iter(range(1000))
+
+    def epoch(training: object) -> dict[str, float]:
+        if (call := next(trial)) == 0:
+            raise fit.DivergedError("the loss is no longer a number")
+        return _fake_epoch(training, call)
+
+    monkeypatch.setattr(fit.Training, "epoch", epoch)
+    main([f"--data_dir={data_dir}", f"--output_dir={tmp_path / 'tuned'}", *TINY, "--tune=2"])
+    assert [trial.state.name for trial in study(tmp_path / "tuned").trials] == ["PRUNED", "COMPLETE"]
+    assert "pruned: the loss is no longer a number\n" in capsys.readouterr().out
