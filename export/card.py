@@ -50,7 +50,7 @@ def _command(metadata: Mapping[str, Any]) -> str:
     """The training again; a recipe's fields are the options' names."""
     machine = metadata.get("machine", {})
     processes = machine.get("processes", 1)
-    python = "python" if processes == 1 else f"torchrun --nproc-per-node {processes}"
+    python = "python" if processes == 1 else f"torchrun --standalone --nproc-per-node {processes}"
     options = []
     for name, value in metadata["recipe"].items():
         options.append(f"--{name} {' '.join(map(str, value)) if isinstance(value, list) else value}")

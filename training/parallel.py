@@ -1,6 +1,6 @@
 """Several processes that train one network together, as torchrun starts them. With one process nothing happens.
 
-torchrun --nproc-per-node 2 training/train_efficientnet.py --data_dir images
+torchrun --standalone --nproc-per-node 2 training/train_efficientnet.py --data_dir images
 """
 
 from __future__ import annotations
