@@ -54,6 +54,8 @@ def _command(metadata: Mapping[str, Any]) -> str:
     options = []
     for name, value in metadata["recipe"].items():
         options.append(f"--{name} {' '.join(map(str, value)) if isinstance(value, list) else value}")
+    if "workers" in machine:
+        options.append(f"--workers {machine['workers']}")
     if machine.get("compile"):
         options.append("--compile")
     if metadata.get("pretrained"):
