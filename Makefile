@@ -32,7 +32,7 @@ train: .venv-dev/dev.txt ## train the image model on DATA=images into MODELS=mod
 	@$(DEV)/python training/train_efficientnet.py --data_dir $(DATA) --output_dir $(MODELS) $(ARGS)
 
 MLFLOW_PORT ?= 5000
-mlflow: .venv-dev/dev.txt ## the page with all trainings, on 127.0.0.1:5000 (MLFLOW_PORT=5001)
+mlflow: .venv-dev/dev.txt ## serve the page with all trainings on 127.0.0.1:5000 (MLFLOW_PORT=5001)
 	@MLFLOW_DISABLE_TELEMETRY=true exec $(DEV)/mlflow server --host 127.0.0.1 --port $(MLFLOW_PORT) --workers 1 \
 	--backend-store-uri sqlite:///mlflow.db $(ARGS)
 

@@ -92,7 +92,6 @@ def curves(history: Sequence[Mapping[str, float]], best: float) -> Figure:
         axis.axvline(best, color="grey", linestyle=":", label=f"best, epoch {best:.0f}")
         axis.set_title(name)
         axis.legend(fontsize=7)
-    axes[0].set_yscale("log")
     axes[2].plot(epochs, [scores["learning_rate"] for scores in history], ".-", color="tab:green")
     axes[2].set_title("learning rate")
     for axis in axes:

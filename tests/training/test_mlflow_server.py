@@ -64,6 +64,5 @@ def test_a_training_on_the_server_and_its_page(server: str, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert "MLflow did not take" not in done.stderr
     with page(1400, 900) as (opened, _):
-        opened.goto(server)
-        opened.get_by_text("pages", exact=True).first.click(timeout=60_000)
+        opened.goto(f"{server}/#/experiments/1/runs?workflowType=machine_learning")
         opened.get_by_text("first_model").first.wait_for(timeout=60_000)
