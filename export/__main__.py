@@ -14,10 +14,11 @@ from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import Any
 
+from export.behaviour import export_forest
 from export.card import fill_card
 from export.errors import ExportError
 from export.evaluation import read_evaluation
-from export.image_classifier import export_network, read_meta
+from export.image_classifier import export_classifier
 from export.pack import pack
 from export.repack import unpack
 from export.spec import SPECS, ModelSpec, known_names, read_model_spec
@@ -64,9 +65,9 @@ def export(name: str, sources: Sources, output_dir: Path, notes: Notes) -> Path:
         for part, file in notes.evaluation.items():
             metadata.setdefault("evaluation", {})[part] = read_evaluation(file, name, version)
         if "file" in spec.handler.get("example", {}):
-            files[spec.handler["example"]["file"]] = _example(name)
+            files[spec.handler["example"]["file"]] = _example(name, spec)
         spec.handler_spec()
-        card = fill_card(SPECS / f"{name}.md", metadata)
+        card = fill_card(SPECS / f"{name}.md", metadata | {"handler": spec.handler})
         archive = output_dir / f"{name}.mar"
         try:
             pack(archive, name, version, spec.to_yaml(), metadata, card, files)
@@ -87,15 +88,18 @@ def _from_parts(name: str, spec: ModelSpec, sources: Sources, scratch: Path) -> 
         if sources.checkpoint is None:
             raise ExportError(f"{name} needs --checkpoint, as in --checkpoint models/best_model.pth")
         network = scratch / "model.onnx"
-        meta = read_meta(sources.checkpoint)
-        parity = export_network(sources.checkpoint, meta, sources.data_dir, _example(name), network)
-        print(f"parity with PyTorch: max |dp| {parity['max_difference']:.1e} on {parity['inputs']} images")
-        size = meta["preprocessing"]["input_size"]
-        spec.handler["labels"] = meta["classes"]
-        spec.handler["network"]["input_shape"] = [size, size, 3]
         files[spec.handler["network"]["file"]] = network
-        metadata |= {key: value for key, value in meta.items() if key != "history"}
-        metadata |= {"parity": parity, "exported_with": _versions("torch", "onnx", "onnxscript", "onnxruntime")}
+        if spec.handler["task"] == "image_classification":
+            example = _example(name, spec)
+            metadata |= export_classifier(sources.checkpoint, spec.handler, sources.data_dir, example, network)
+        else:
+            metadata |= export_forest(sources.checkpoint, spec.handler, network)
+        parity = metadata["parity"]
+        print(f"parity with the source: max difference {parity['max_difference']:.1e} on {parity['inputs']:,} inputs")
+        if parity.get("flipped"):
+            print(f"note: {parity['flipped']} of them change sides of the threshold")
+        makers = ("torch", "onnxscript") if "members" in metadata else ("scikit-learn", "skl2onnx")
+        metadata["exported_with"] = _versions(*makers, "onnx", "onnxruntime")
     if "pool" in spec.handler:
         if sources.pool is None:
             raise ExportError(f"{name} needs --pool: a folder made by `marserve pool build` or `make pool`")
@@ -109,7 +113,8 @@ def _from_archive(spec: ModelSpec, archive: Path, scratch: Path) -> Parts:
     metadata, handler = unpack(archive, scratch)
     files: dict[str, Path] = {}
     if "network" in spec.handler and "network" in handler:
-        spec.handler["labels"] = handler.get("labels", [])
+        trained = ("labels", "features", "reference", "scaling", "threshold")
+        spec.handler |= {key: handler[key] for key in trained if key in handler}
         spec.handler["network"]["input_shape"] = handler["network"]["input_shape"]
         files[spec.handler["network"]["file"]] = scratch / handler["network"]["file"]
     if "pool" in spec.handler and "pool" in handler:
@@ -119,8 +124,9 @@ def _from_archive(spec: ModelSpec, archive: Path, scratch: Path) -> Parts:
     return metadata, files
 
 
-def _example(name: str) -> Path:
-    return SPECS / f"{name}.jpg"
+def _example(name: str, spec: ModelSpec) -> Path:
+    """Beside the spec, with its name."""
+    return SPECS / f"{name}{Path(spec.handler['example']['file']).suffix}"
 
 
 def _default_version(metadata: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ def fill_card(template: Path, metadata: Mapping[str, Any]) -> str:
 
     Raises ExportError for a placeholder that the metadata does not have.
     """
-    values = _flatten(metadata) | {"evaluation_table": table(metadata.get("evaluation", {}))}
+    values = _flatten(metadata) | {"evaluation_table": table(metadata)}
     if "recipe" in metadata:
         values["command"] = _command(metadata)
     try:
@@ -46,23 +46,27 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _command(metadata: Mapping[str, Any]) -> str:
-    """The training again; a recipe's fields are the options' names."""
+def _command(metadata: Mapping[str, Any], output_dir: str = "models") -> str:
+    """The training again, and before it the one whose weights it started from; a recipe's fields are the options."""
     machine = metadata.get("machine", {})
     processes = machine.get("processes", 1)
     python = "python" if processes == 1 else f"torchrun --standalone --nproc-per-node {processes}"
-    options = []
+    script = metadata.get("script")
+    data_dir = "data/mouse" if script else "data/train"
+    options = [f"--output_dir {output_dir}"]
     for name, value in metadata["recipe"].items():
         options.append(f"--{name} {' '.join(map(str, value)) if isinstance(value, list) else value}")
     if "workers" in machine:
         options.append(f"--workers {machine['workers']}")
     if machine.get("compile"):
         options.append("--compile")
-    if metadata.get("pretrained"):
-        options.append("--weights FILE")
-    lines = [f"{python} training/train_efficientnet.py --data_dir data/train"]
+    earlier = metadata.get("earlier")
+    if earlier or metadata.get("pretrained"):
+        options.append(f"--weights {output_dir}_before/best_model.pth" if earlier else "--weights FILE")
+    lines = [f"{python} {script or 'training/train_efficientnet.py'} --data_dir {data_dir}"]
     for option in options:
         if len(lines[-1]) + len(option) > _WIDTH:
             lines.append("   ")
         lines[-1] += f" {option}"
-    return " \\\n    ".join(lines)
+    command = " \\\n    ".join(lines)
+    return f"{_command(earlier, f'{output_dir}_before')}\n    {command}" if earlier else command

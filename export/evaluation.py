@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from export.errors import ExportError
 
 
-class _Measured(BaseModel):
-    """The figures that a card states; the rest of the file (classes, confusion) stays outside."""
+class _Images(BaseModel):
+    """The figures of images that a card states; the rest of the file (classes, confusion) stays outside."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -27,10 +27,42 @@ class _Measured(BaseModel):
     calibration_error: float = Field(ge=0, le=1)
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Family(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    movements: int = Field(ge=1)
+    recall: Share
+    recall_at_2_percent: Share
+    auc: Share
+
+
+class _Movements(BaseModel):
+    """The figures of movements that a card states."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    model: str
+    version: str
+    human_movements: int = Field(ge=1)
+    bot_movements: int = Field(ge=1)
+    unreadable: int = Field(ge=0)
+    auc: Share
+    eer: Share
+    false_positives: Share
+    recall: Share
+    recall_at_2_percent: Share
+    families: dict[str, _Family]
+
+
 def read_evaluation(file: Path, name: str, version: str) -> dict[str, Any]:
     """The figures in `file`, which must be of this model in this version. Raises ExportError."""
     try:
-        measured = _Measured.model_validate_json(file.read_bytes())
+        text = file.read_bytes()
+        measured: _Images | _Movements
+        measured = (_Movements if b'"human_movements"' in text else _Images).model_validate_json(text)
     except OSError as error:
         raise ExportError(f"--evaluation {file} cannot be read: {error.strerror}") from None
     except ValidationError as error:
@@ -41,12 +73,50 @@ def read_evaluation(file: Path, name: str, version: str) -> dict[str, Any]:
     return measured.model_dump(exclude={"model", "version"})
 
 
-def table(evaluation: Mapping[str, Mapping[str, Any]]) -> str:
-    """A Markdown table with a row for every folder that was measured."""
+def table(metadata: Mapping[str, Any]) -> str:
+    """Markdown: a row for every folder of images that was measured, or for every family of bots."""
+    evaluation: Mapping[str, Mapping[str, Any]] = metadata.get("evaluation", {})
     if not evaluation:
-        return "Not measured yet on photographs set apart: see `marserve evaluate` and `--evaluation`."
+        return "Not measured yet on data set apart: see `marserve evaluate` and `--evaluation`."
+    if all("families" in measured for measured in evaluation.values()):
+        return "\n\n".join(_movements(f"`{part}`", m, metadata.get("metrics", {})) for part, m in evaluation.items())
     lines = ["| photographs in | images | accuracy | macro F1 | log loss | calibration error |", "| --- " * 6 + "|"]
     for part, m in evaluation.items():
         figures = (f"{m[key]:.4f}" for key in ("accuracy", "macro_f1", "log_loss", "calibration_error"))
         lines.append(f"| `data/{part}` | {m['images']:,} | {' | '.join(figures)} |")
     return "\n".join(lines)
+
+
+def _movements(part: str, measured: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+    """What the archive did, beside what the training found out with other forests and with the fixed rules."""
+    left_out, rules = training.get("left_out", {}), training.get("rules")
+    heads = [f"bots in {part}", "movements", "AUC", "caught", "caught with 2 % of people flagged"]
+    heads += ["AUC, family never seen"] if left_out else []
+    heads += ["caught by fixed rules"] if rules else []
+    rows = [
+        ["**all**", measured["bot_movements"], measured["auc"], measured["recall"], measured["recall_at_2_percent"]]
+    ]
+    rows[0] += [""] if left_out else []
+    rows[0] += [rules["recall"]] if rules else []
+    for name, m in measured["families"].items():
+        row = [name, m["movements"], m["auc"], m["recall"], m["recall_at_2_percent"]]
+        row += [left_out.get(name, {}).get("left_out_auc", "")] if left_out else []
+        row += [rules["families"].get(name, {}).get("recall", "")] if rules else []
+        rows.append(row)
+    flagged = (
+        f"Of {measured['human_movements']:,} movements of people {100 * measured['false_positives']:.1f} % are flagged"
+    )
+    flagged += f", by the fixed rules {100 * rules['false_positives']:.1f} %" if rules else ""
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    lines += [f"| {' | '.join(map(_shown, row))} |" for row in rows]
+    devices = [f"{name} {100 * m['flagged']:.0f} %" for name, m in left_out.items() if "flagged" in m]
+    unseen = (
+        f" People on a device that the training never saw are flagged far more often: {', '.join(devices)}."
+        if devices
+        else ""
+    )
+    return "\n".join(lines) + f"\n\n{flagged}; the equal error rate is {measured['eer']:.4f}.{unseen}"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

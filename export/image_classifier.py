@@ -85,15 +85,22 @@ def load_network(checkpoint: Path, members: Mapping[str, Sequence[str]]) -> Serv
     return ServedClassifier(model).eval()
 
 
-def export_network(
-    checkpoint: Path, meta: dict[str, Any], data_dir: Path | None, example: Path, target: Path
+def export_classifier(
+    checkpoint: Path, handler: dict[str, Any], data_dir: Path | None, example: Path, target: Path
 ) -> dict[str, Any]:
-    """Write the ONNX file and hold it against PyTorch; returns the parity's record. Raises ExportError."""
+    """Write the ONNX file, hold it against PyTorch, complete the spec's handler section, and return the records.
+
+    Raises ExportError.
+    """
+    meta = read_meta(checkpoint)
     size = meta["preprocessing"]["input_size"]
     model = load_network(checkpoint, meta["members"])
     write_onnx(model, (size, size, 3), target)
     inputs = photographs(data_dir, size) if data_dir else crops(example, size)
-    return asdict(check_parity(model, target, inputs))
+    parity = check_parity(model, target, inputs)
+    handler["labels"] = meta["classes"]
+    handler["network"]["input_shape"] = [size, size, 3]
+    return {key: value for key, value in meta.items() if key != "history"} | {"parity": asdict(parity)}
 
 
 def photographs(data_dir: Path, size: int) -> list[tuple[str, NDArray[np.uint8]]]:

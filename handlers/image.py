@@ -42,6 +42,14 @@ class Limits:
     max_decoded_pixels: int = 16_000_000  # a JPEG is decoded at reduced scale where that is enough; others are not
 
 
+def use_one_thread() -> None:
+    """For the whole process. Workers are the unit of parallelism; OpenCV's own threads would fight over the cores.
+
+    Whoever serves images calls it: `entry` cannot, for the workers of other models must not load OpenCV.
+    """
+    cv2.setNumThreads(1)
+
+
 def media_type(data: bytes) -> str | None:
     """The image's type by its first bytes (a header field is only a claim), or None for none of the three."""
     if data.startswith(b"\xff\xd8\xff"):

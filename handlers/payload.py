@@ -52,6 +52,10 @@ def parse(row: Mapping[str, Any]) -> Payload:
         raise InvalidContentError('the JSON must be an object, or {"instances": [...]} for several')
     if "instances" not in value:
         return Payload([value], many=False)
+    if beside := sorted(str(key)[:40] for key in value if key != "instances")[:5]:
+        raise InvalidContentError(
+            f"beside 'instances' nothing is read: put {', '.join(map(repr, beside))} into each of them"
+        )
     instances = value["instances"]
     if not isinstance(instances, list) or not instances:
         raise InvalidContentError("'instances' must be a list with at least one element")

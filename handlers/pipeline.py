@@ -19,17 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers import payload
-from handlers.errors import InternalError, RequestError, SpecError, TooLargeError
+from handlers.errors import InternalError, InvalidContentError, RequestError, SpecError, TooLargeError
 from handlers.network import Network
 from handlers.pool import Pool
 from handlers.spec import HandlerSpec
-from handlers.tasks import Item, Task, build_task
+from handlers.tasks import Item, Row, Task, build_task
 
 log = logging.getLogger(__name__)
 
 # A hundred crafted instances could keep a worker from everyone else's requests until TorchServe kills it: all requests
 # of a batch together must stay below the response time-out.
-REQUEST_SECONDS = 0.5  # for decoding, and again for encoding
+REQUEST_SECONDS = 0.5  # for decoding, and again for gathering and for encoding
+GATHERED = 32  # items that a task gathers at once; between two such chunks the budgets are looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +63,18 @@ class Pipeline:
             raise SpecError(f"{spec.task} cannot read what {spec.network.file} puts out: {error}") from error
         return cls(task, network)
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[Reply]:
-        """Requests as TorchServe hands them over -> replies, in order."""
+    def __call__(self, rows: Sequence[Mapping[str, Any]], explain: Sequence[bool] | None = None) -> list[Reply]:
+        """Requests as TorchServe hands them over -> replies, in order; `explain` says which came to be explained."""
         payloads = [_guard(payload.parse, row) for row in rows]
         instances: list[payload.Instance | RequestError] = []
         budgets: list[_Budget] = []
-        for parsed in payloads:
+        asked: list[bool] = []
+        for parsed, ask in zip(payloads, explain or [False] * len(rows), strict=True):
             if isinstance(parsed, payload.Payload):
                 instances += parsed.instances
                 budgets += [_Budget(REQUEST_SECONDS if parsed.many else math.inf)] * len(parsed.instances)
-        answers = map(_reply, self.answer(instances, budgets))
+                asked += [ask] * len(parsed.instances)
+        answers = map(_reply, self.answer(instances, budgets, asked))
         replies = []
         for parsed in payloads:
             if isinstance(parsed, RequestError):
@@ -84,34 +87,79 @@ class Pipeline:
         return replies
 
     def answer(
-        self, instances: Sequence[payload.Instance | RequestError], budgets: Sequence[_Budget] | None = None
+        self,
+        instances: Sequence[payload.Instance | RequestError],
+        budgets: Sequence[_Budget] | None = None,
+        explain: Sequence[bool] | None = None,
     ) -> list[Answer]:
-        """Decode, run and encode instances; an instance that is an error already stays one.
+        """Decode, gather, run and encode instances; an instance that is an error already stays one.
 
-        `budgets` has the budget of the request that each instance came in; without them there is no limit.
+        `budgets` has the budget of the request that each instance came in; without them there is no limit. An answer
+        is explained where `explain` says so, or its instance.
         """
         budgets = budgets or [_Budget(math.inf)] * len(instances)
+        wishes = list(map(_wish, instances, explain or [False] * len(instances)))
         items: list[Item | RequestError] = [
             instance if isinstance(instance, RequestError) else budget.guard(self._task.decode, instance)
-            for instance, budget in zip(instances, budgets, strict=True)
+            for (instance, _), budget in zip(wishes, budgets, strict=True)
         ]
+        self._gather(items, budgets)
         rows = iter(self._run([item.array for item in items if isinstance(item, Item) and item.array is not None]))
         for budget in budgets:
             budget.renew()
         answers: list[Answer] = []
-        for item, budget in zip(items, budgets, strict=True):
+        for item, budget, (_, explained) in zip(items, budgets, wishes, strict=True):
             if isinstance(item, RequestError):
                 answers.append(item)
                 continue
             row = {} if item.array is None else next(rows)
-            answers.append(row if isinstance(row, RequestError) else budget.guard(self._task.encode, item, row))
+            encode = self._encode_and_explain if explained else self._task.encode
+            answers.append(row if isinstance(row, RequestError) else budget.guard(encode, item, row))
         return answers
 
-    def _run(self, arrays: list[NDArray[Any]]) -> list[Mapping[str, NDArray[Any]] | RequestError]:
+    def _gather(self, items: list[Item | RequestError], budgets: Sequence[_Budget]) -> None:
+        """Put what the task gathers in the place of the items; where a chunk fails, each is tried alone."""
+        for budget in budgets:
+            budget.renew()
+        decoded = [index for index, item in enumerate(items) if isinstance(item, Item)]
+        for start in range(0, len(decoded), GATHERED):
+            chunk = []
+            for index in decoded[start : start + GATHERED]:
+                if budgets[index].spent:
+                    items[index] = _too_long()
+                else:
+                    chunk.append(index)
+            if not chunk:
+                continue
+            started = time.perf_counter()
+            gathered = _guard(self._task.gather, [items[index] for index in chunk])
+            share = (time.perf_counter() - started) / len(chunk)
+            for index in chunk:
+                budgets[index].charge(share)
+            if isinstance(gathered, RequestError):
+                alone = [gathered]
+                if len(chunk) > 1:
+                    alone = [budgets[index].guard(self._task.gather, [items[index]]) for index in chunk]
+                gathered = [one if isinstance(one, RequestError) else one[0] for one in alone]
+            for index, item in zip(chunk, gathered, strict=True):
+                items[index] = item
+
+    def _encode_and_explain(self, item: Item, row: Row) -> dict[str, Any]:
+        def run(arrays: Sequence[NDArray[Any]]) -> list[Row]:
+            rows = []
+            for row in self._run(arrays):
+                if isinstance(row, RequestError):
+                    raise row
+                rows.append(row)
+            return rows
+
+        return self._task.encode(item, row) | {"explanation": self._task.explain(item, row, run)}
+
+    def _run(self, arrays: Sequence[NDArray[Any]]) -> list[Row | RequestError]:
         """One row per array; where a chunk fails (out of memory, say), each of its items gets the error."""
         if self.network is None:
             return []
-        rows: list[Mapping[str, NDArray[Any]] | RequestError] = []
+        rows: list[Row | RequestError] = []
         size = self.network.spec.chunk
         for start in range(0, len(arrays), size):
             chunk = arrays[start : start + size]
@@ -130,13 +178,34 @@ class _Budget:
         """Before the next step."""
         self._left = self._seconds
 
+    @property
+    def spent(self) -> bool:
+        return self._left <= 0
+
+    def charge(self, seconds: float) -> None:
+        self._left -= seconds
+
     def guard(self, step: Any, *arguments: Any) -> Any:
-        if self._left <= 0:
-            return TooLargeError("the instances before this one took too long: send fewer or smaller ones in a request")
+        if self.spent:
+            return _too_long()
         started = time.perf_counter()
         result = _guard(step, *arguments)
-        self._left -= time.perf_counter() - started
+        self.charge(time.perf_counter() - started)
         return result
+
+
+def _too_long() -> TooLargeError:
+    return TooLargeError("the instances before this one took too long: send fewer or smaller ones in a request")
+
+
+def _wish(instance: payload.Instance | RequestError, ask: bool) -> tuple[payload.Instance | RequestError, bool]:
+    """An instance without its "explain", which is no task's to read, and whether its answer is to be explained."""
+    if not isinstance(instance, dict) or "explain" not in instance:
+        return instance, ask
+    wish = instance["explain"]
+    if not isinstance(wish, bool):
+        return InvalidContentError("'explain' must be true or false"), False
+    return {name: value for name, value in instance.items() if name != "explain"}, ask or wish
 
 
 def _guard(step: Any, *arguments: Any) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from handlers.points import MAX_DURATION, MAX_POSITION
 from handlers.trajectory import MAX_POINTS, MIN_POINTS, Trajectory
 
 MIN_PATH = 80.0  # px: shorter ones are clicks of a moving hand
@@ -51,7 +52,7 @@ def read_recording(path: Path, free: bool = False) -> list[Trajectory]:
             raise RecordingError(f"starts neither with {','.join(_SESSION)!r} nor with 'resolution:WIDTH,HEIGHT'")
         pointer = "touch" if any(_TOUCH in line for line in lines) else "mouse"
         return [one for rows in found if (one := _trajectory(rows, pointer)) is not None]
-    except (ValueError, IndexError) as error:
+    except (ValueError, OverflowError, csv.Error) as error:
         raise RecordingError(f"has a line that does not belong there: {error}") from None
 
 
@@ -101,10 +102,15 @@ def _in_pixels(stroke: list[_Row], width: int, height: int) -> list[_Row]:
 
 
 def _trajectory(rows: list[_Row], pointer: str) -> Trajectory | None:
-    """None for what is no movement: too few points, too short, or a clock that went back."""
+    """None for what is no movement, or none that a worker takes: too few points, too short or too large, a clock that
+    went back.
+    """
     if not MIN_POINTS <= len(rows) <= MAX_POINTS:
         return None
     t, x, y = np.array(rows, np.float64).T
-    if not np.isfinite((t, x, y)).all() or (np.diff(t) < 0).any() or np.hypot(np.diff(x), np.diff(y)).sum() < MIN_PATH:
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not (np.abs((x, y)).max() <= MAX_POSITION and np.abs(t - t[0]).max() <= MAX_DURATION):  # nor NaN
+            return None
+    if (np.diff(t) < 0).any() or np.hypot(np.diff(x), np.diff(y)).sum() < MIN_PATH:
         return None
     return Trajectory(x, y, t, pointer)

@@ -6,9 +6,10 @@ The standard library alone does it: a validation framework would cost every work
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from handlers.errors import SpecError
 
@@ -54,6 +55,20 @@ class LimitsSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ScalingSpec:
+    """What is taken off each compressed feature, and what is left is divided by."""
+
+    center: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.center) != len(self.scale):
+            raise SpecError("handler.scaling must have as many numbers in center as in scale")
+        if min(self.scale, default=1.0) <= 0:
+            raise SpecError("handler.scaling: every scale must be above 0")
+
+
+@dataclass(frozen=True, slots=True)
 class HandlerSpec:
     """One model. `task` names the module that decodes and encodes; everything else is data."""
 
@@ -65,6 +80,16 @@ class HandlerSpec:
     limits: LimitsSpec = field(default_factory=LimitsSpec)
     # A request that this model answers: {"file": name} inside the archive, or {"json": {...}}.
     example: Mapping[str, Any] = field(default_factory=dict)
+    # Of a network that takes features of a movement: their names in its order, and their values in a typical person's.
+    features: tuple[str, ...] = ()
+    reference: tuple[float, ...] = ()
+    # Of the score; what lies on it is human, or not flagged.
+    threshold: float = 0.5
+    scaling: Mapping[str, ScalingSpec] = field(default_factory=dict)  # by the pointer that moved
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise SpecError(f"handler.threshold must be from 0 to 1, not {self.threshold}")
 
 
 def read_spec(config: Any) -> HandlerSpec:
@@ -92,6 +117,8 @@ def _record(kind: type[Any], section: Mapping[str, Any], where: str) -> Any:
 
 def _value(hint: Any, value: Any, where: str) -> Any:
     """Check one value against its field's type; lists become tuples, mappings records."""
+    if get_origin(hint) is Mapping:
+        return _records(get_args(hint)[1], value, where)
     for option in get_args(hint) or ():
         if dataclasses.is_dataclass(option) and isinstance(option, type):  # `Record | None`
             return None if value is None else _value(option, value, where)
@@ -104,10 +131,31 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, (list, tuple)) or not all(type(v) is element for v in value):
             raise SpecError(f"{where} must be a list of {element.__name__}")
         return tuple(value)
-    if hint in (str, int):
-        if type(value) is not hint:
-            raise SpecError(f"{where} must be {'text' if hint is str else 'a whole number'}, not {value!r}")
-        return value
+    if hint == tuple[float, ...]:
+        if not isinstance(value, (list, tuple)):
+            raise SpecError(f"{where} must be a list of numbers")
+        return tuple(_number(v, f"{where}[{index}]") for index, v in enumerate(value))
+    if hint is float:
+        return _number(value, where)
+    if type(value) is not hint:
+        raise SpecError(f"{where} must be {'text' if hint is str else 'a whole number'}, not {value!r}")
+    return value
+
+
+def _records(kind: Any, value: Any, where: str) -> Mapping[str, Any]:
+    """A mapping whose keys the spec's author chooses; its values are records, or anything."""
     if not isinstance(value, Mapping):
         raise SpecError(f"{where} must be a section of keys and values")
-    return value
+    if kind is Any:
+        return value
+    return {str(name): _value(kind, inner, f"{where}.{name}") for name, inner in value.items()}
+
+
+def _number(value: Any, where: str) -> float:
+    """Whole numbers too: YAML has no other way to write 3."""
+    try:
+        if type(value) in (int, float) and math.isfinite(value):
+            return float(value)
+    except OverflowError:
+        pass
+    raise SpecError(f"{where} must be a finite number")

@@ -24,6 +24,7 @@ CURVE_POINTS = 64  # positions evenly along the path, whatever the time between 
 CURVE_DEGREES = (3, 7)  # a program's curve is of the first, a hand's hardly of the second
 SLOW_STEP = 3.0  # px: a hand that slow still holds its direction, noise does not
 SUBMOVEMENT_SHARE = 0.1  # of the peak speed: a lower bump is no sub-movement
+_NOISE = 1e-6  # rad, and px: what is smaller comes from the arithmetic
 
 Floats = NDArray[np.float64]
 
@@ -108,7 +109,7 @@ FEATURES = (
     Feature("turn_direction_changes", "1", "share of the turns that turn the other way than the one before", _GAMBOA),
     Feature("submovements", "1", "peaks of the smoothed speed", _MEYER),
     Feature("interval_variation", "1", "standard deviation of the recorder's intervals / their mean", _ANTAL),
-    Feature("interval_repeats", "1", "share of the recorder's intervals within 0.5 ms of the one before", _ANTAL),
+    Feature("interval_repeats", "1", "share of the recorder's intervals, in whole ms, equal to the one before", _ANTAL),
 )
 NAMES = tuple(feature.name for feature in FEATURES)
 
@@ -125,6 +126,12 @@ def compress(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """The logarithm of their size with their sign: most features are spread over several powers of ten."""
     compressed: NDArray[np.float32] = np.copysign(np.log1p(np.abs(values)), values)
     return compressed
+
+
+def expand(values: NDArray[Any]) -> NDArray[Any]:
+    """The inverse of `compress`."""
+    expanded: NDArray[Any] = np.copysign(np.expm1(np.abs(values)), values)
+    return expanded
 
 
 class _Rows:
@@ -186,10 +193,16 @@ class _Rows:
         """Pearson's correlation, and the slope of b over a; 0 where a or b does not vary. `weight` is 0 or 1."""
         w = np.ones_like(a) if weight is None else weight
         n = np.maximum(self.sum(w), 1)
-        a = (a - self.spread(self.sum(a * w) / n)) * w
-        b = (b - self.spread(self.sum(b * w) / n)) * w
-        ab, aa, bb = self.sum(a * b), self.sum(a * a), self.sum(b * b)
-        return _ratio(ab, np.sqrt(aa * bb)), _ratio(ab, aa)
+        a, size_of_a = self._centred(a, w, n)
+        b, size_of_b = self._centred(b, w, n)
+        ab = self.sum(a * b) * (size_of_b > 0)
+        return _ratio(ab, np.sqrt(size_of_a * size_of_b)), _ratio(ab, size_of_a)
+
+    def _centred(self, flat: Floats, w: Floats, n: Floats) -> tuple[Floats, Floats]:
+        """What is left without the mean, and its sum of squares; 0 where it is no more than the mean's rounding."""
+        centred = (flat - self.spread(self.sum(flat * w) / n)) * w
+        squares = self.sum(centred**2)
+        return centred, np.where(squares > 1e-24 * self.sum((flat * w) ** 2), squares, 0)
 
     def memory(self, flat: Floats) -> Floats:
         """Correlation of each element with the next one."""
@@ -212,7 +225,8 @@ def _intervals(trajectories: Sequence[Trajectory]) -> dict[str, Floats]:
 def _resample(trajectories: Sequence[Trajectory]) -> tuple[Floats, Floats, _Rows, Floats]:
     """Whole pixels relative to the start, at RATE, the rows they form, and the durations in ms.
 
-    One interpolation serves all: their times are laid one behind the other, with a gap between them.
+    One search serves all: their times are laid one behind the other, with a gap between them. The interpolation has
+    each one's own times, or the batch would decide whether half a pixel is rounded up.
     """
     lengths = np.array([len(one.t) for one in trajectories])
     starts = lengths.cumsum() - lengths
@@ -223,9 +237,11 @@ def _resample(trajectories: Sequence[Trajectory]) -> tuple[Floats, Floats, _Rows
     rows = _Rows(np.maximum(np.ceil(duration / step).astype(np.int64) + 1, MIN_SAMPLES))
     begin = (duration + step).cumsum() - duration
     at = (np.arange(rows.ends[-1]) - rows.spread(rows.starts)) * step
-    at = np.minimum(at, rows.spread(duration)) + rows.spread(begin)
-    t += begin.repeat(lengths)
-    x, y = (np.rint(np.interp(at, t, v - v[starts].repeat(lengths))) for v in (x, y))
+    at = np.minimum(at, rows.spread(duration))
+    before = np.searchsorted(t + begin.repeat(lengths), at + rows.spread(begin), "right") - 1
+    after = np.minimum(before + 1, rows.spread(starts + lengths - 1))
+    share = _ratio(at - t[before], t[after] - t[before])
+    x, y = (np.rint(v[before] - v[rows.spread(starts)] + share * (v[after] - v[before])) for v in (x, y))
     x[rows.starts] = y[rows.starts] = 0  # also where several points share the first time
     return x, y, rows, duration
 
@@ -278,9 +294,13 @@ def _curve(x: Floats, y: Floats, way: Floats, samples: _Rows) -> dict[str, Float
     points = np.stack([np.interp(at, travelled, v).reshape(-1, CURVE_POINTS) for v in (x, y)], 1)  # (rows, 2, 64)
     coarse, fine = (points @ projector for projector in _RESIDUALS)
     variance = (fine**2).sum((1, 2))
+    variance = np.where(variance > CURVE_POINTS * _NOISE**2, variance, 0)  # a line leaves nothing
     legs = np.diff(points)  # (rows, 2, 63)
+    legs[np.abs(legs) <= _NOISE] = 0  # its ends lie on top of each other
     cross = legs[:, 0, :-1] * legs[:, 1, 1:] - legs[:, 1, :-1] * legs[:, 0, 1:]
-    bend = np.arctan2(cross, (legs[:, :, :-1] * legs[:, :, 1:]).sum(1))  # (rows, 62)
+    dot = (legs[:, :, :-1] * legs[:, :, 1:]).sum(1)
+    cross[np.abs(cross) <= _NOISE * np.abs(dot)] = 0  # who goes back along the same line turns by +pi, never by -pi
+    bend = np.arctan2(cross, dot)  # (rows, 62)
     size = np.abs(bend).mean(1)
     centred = bend - bend.mean(1, keepdims=True)
     return {

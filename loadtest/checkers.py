@@ -76,11 +76,33 @@ def random_images(body: Mapping[str, Any], request: bytes) -> str:
     return ""
 
 
+def trajectory_classification(body: Mapping[str, Any], request: bytes) -> str:  # noqa: ARG001
+    """`{"label", "score", "threshold"}` that agree with each other."""
+    label, score, threshold = (body.get(name) for name in ("label", "score", "threshold"))
+    if not _is_probability(score) or not _is_probability(threshold):
+        return "'score' or 'threshold' is no number from 0 to 1"
+    if label != ("human" if float(str(score)) >= float(str(threshold)) else "bot"):
+        return "'label' does not follow from 'score'"
+    return ""
+
+
+def trajectory_anomaly(body: Mapping[str, Any], request: bytes) -> str:  # noqa: ARG001
+    """`{"anomaly", "flagged", "threshold"}` that agree with each other."""
+    anomaly, flagged, threshold = (body.get(name) for name in ("anomaly", "flagged", "threshold"))
+    if not _is_probability(anomaly) or not _is_probability(threshold):
+        return "'anomaly' or 'threshold' is no number from 0 to 1"
+    if flagged is not (float(str(anomaly)) > float(str(threshold))):
+        return "'flagged' does not follow from 'anomaly'"
+    return ""
+
+
 # By the task that a model's spec names; anything else is checked as `any`.
 CHECKERS: Mapping[str, Checker] = {
     "any": any_object,
     "image_classification": image_classification,
     "random_images": random_images,
+    "trajectory_anomaly": trajectory_anomaly,
+    "trajectory_classification": trajectory_classification,
 }
 
 

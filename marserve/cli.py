@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -135,19 +136,34 @@ def inspect(
 def evaluate(
     name: Annotated[str, typer.Argument(help="The model, or the path of a .mar file.")],
     data_dir: Annotated[
-        Path, typer.Option("--data_dir", "--data-dir", help="<group>/<class>/*.jpg|png|webp, or <group>/* alone.")
+        Path,
+        typer.Option(
+            "--data_dir",
+            "--data-dir",
+            help="Images: <group>/<class>/*.jpg|png|webp, or <group>/* alone. Movements: human/ and bot_<family>/.",
+        ),
     ],
     model_store: Annotated[Path, typer.Option(help="Folder with .mar archives.")] = Path("model_store"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object with every figure.")] = False,
 ) -> None:
-    """Score an image model on labelled images, without a server: with the very answers that one would give."""
+    """Score a model on labelled images or movements, without a server: with the very answers that one would give."""
+    from marserve import evaluate as images
+    from marserve import evaluate_movements as movements
+    from marserve import report, report_movements
     from marserve.archive import find_archives, read_archive
-    from marserve.evaluate import evaluate as run
-    from marserve.report import print_problems, print_report
+    from marserve.photos import TASK
 
+    runs: dict[str, tuple[Callable[[Any, Path], tuple[Any, list[images.Problem]]], Callable[[Any], None]]] = {
+        TASK: (images.evaluate, report.print_report),
+        **dict.fromkeys(movements.TASKS, (movements.evaluate, report_movements.print_report)),
+    }
     archive = read_archive(Path(name)) if name.endswith(".mar") else find_archives(model_store, [name])[0]
+    task = str(archive.handler.get("task", "nothing that marserve knows"))
+    if task not in runs:
+        raise MarserveError(f"{archive.path} is for {task}; what can be evaluated is {', '.join(runs)}")
+    run, print_report = runs[task]
     evaluation, problems = run(archive, data_dir)
-    print_problems(problems)
+    report.print_problems(problems)
     if as_json:
         print(json.dumps(asdict(evaluation)))
     else:

@@ -8,6 +8,6 @@ class MarserveError(Exception):
 
 
 class DataError(MarserveError):
-    """The images that the user names are not laid out as they must be: wrong usage, as a wrong option is."""
+    """The files that the user names are not laid out as they must be: wrong usage, as a wrong option is."""
 
     exit_code = 2

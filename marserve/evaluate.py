@@ -14,7 +14,8 @@ from handlers.errors import RequestError
 from marserve import metrics
 from marserve.archive import Archive
 from marserve.errors import DataError
-from marserve.photos import Photo, answers, load_classifier, scan
+from marserve.model import load_model
+from marserve.photos import TASK, Photo, answers, scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def evaluate(archive: Archive, folder: Path) -> tuple[Evaluation, list[Problem]]
     out as `scan` wants it or of which nothing can be read, and MarserveError for an archive that cannot be used.
     """
     with tempfile.TemporaryDirectory(prefix="marserve-evaluate-") as scratch:
-        pipeline, spec = load_classifier(archive.path, Path(scratch, "model"))
+        pipeline, spec = load_model(archive.path, Path(scratch, "model"), [TASK])
         photos = scan(folder, spec.labels)
         read: list[_Read] = []
         problems: list[Problem] = []

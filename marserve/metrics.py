@@ -3,6 +3,9 @@
 Labels are counted from 0. `truth` and `predicted` are (images,) of such numbers, `probabilities` is (images, labels),
 and a confusion matrix is (labels, labels): a row per true label, a column per predicted one. All need one image at
 least.
+
+Of detectors, `positive` is (movements,), whether each one is what is looked for, and `score` (movements,) is higher the
+more it looks so. They need one that is and one that is not.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
+Bools = NDArray[np.bool_]
 
 BINS = 15
 _SMALLEST = 1e-15
@@ -66,7 +70,7 @@ def log_loss(truth: Indices, probabilities: Floats) -> float:
     return float(-np.log(of_truth.clip(_SMALLEST, 1)).mean())
 
 
-def calibration_error(correct: NDArray[np.bool_], confidence: Floats, bins: int = BINS) -> float:
+def calibration_error(correct: Bools, confidence: Floats, bins: int = BINS) -> float:
     """How far confidence (images,) is from the share of right answers, 0 to 1.
 
     The expected calibration error: the mean distance over bins of equal width (a, b], each weighted by its images.
@@ -76,6 +80,36 @@ def calibration_error(correct: NDArray[np.bool_], confidence: Floats, bins: int 
     # A bin's weight cancels against the mean's denominator: what is left are sums.
     distances = np.bincount(place, correct - confidence, minlength=bins)
     return float(np.abs(distances).sum() / len(confidence))
+
+
+def auc(positive: Bools, score: Floats) -> float:
+    """The area under the ROC curve, 0 to 1: how often one that is has the higher score than one that is not."""
+    false, true = _roc(positive, score)
+    return float(np.trapezoid(true, false))
+
+
+def equal_error_rate(positive: Bools, score: Floats) -> float:
+    """The share of false alarms, 0 to 1, where it is the share of those missed; between two thresholds on the line."""
+    false, true = _roc(positive, score)
+    gap = 1 - true - false  # from 1 to -1, and never up
+    after = int(np.argmax(gap <= 0))
+    share = gap[after - 1] / (gap[after - 1] - gap[after])
+    return float(false[after - 1] + share * (false[after] - false[after - 1]))
+
+
+def recall_at(positive: Bools, score: Floats, false_alarms: float) -> float:
+    """The most that a threshold finds, 0 to 1, whose share of false alarms is not above `false_alarms`."""
+    false, true = _roc(positive, score)
+    return float(true[false <= false_alarms].max())
+
+
+def _roc(positive: Bools, score: Floats) -> tuple[Floats, Floats]:
+    """The shares of false and of true alarms, each (thresholds,), from (0, 0) to (1, 1): one for each score."""
+    order = np.argsort(-score)
+    last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)  # of those with the same score
+    true = np.concatenate(([0], positive[order].cumsum()[last]))
+    false = np.concatenate(([0], (~positive[order]).cumsum()[last]))
+    return false / false[-1], true / true[-1]
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:

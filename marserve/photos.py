@@ -11,17 +11,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 from rich.progress import track
 
-from handlers.archive import unpack
-from handlers.errors import InternalError, RequestError, SpecError, UndecodableError
+from handlers.errors import InternalError, RequestError, UndecodableError
 from handlers.image import SUFFIXES
 from handlers.pipeline import Answer, Pipeline
-from handlers.spec import HandlerSpec, read_spec
 from marserve.errors import DataError, MarserveError
 
+TASK = "image_classification"
 BATCH = 8  # images that one thread takes at a time: whole files, which may have many megabytes
 
 
@@ -48,18 +46,6 @@ def scan(folder: Path, labels: Sequence[str]) -> list[Photo]:
     if not photos:
         raise DataError(f"{folder} has no images in <group>/<class>/*.jpg|png|webp or <group>/*.jpg|png|webp")
     return photos
-
-
-def load_classifier(archive: Path, target: Path) -> tuple[Pipeline, HandlerSpec]:
-    """Unpack an archive that marserve made into `target`, and load it as a worker does. Raises MarserveError."""
-    try:
-        unpack(archive, target)
-        spec = read_spec(yaml.safe_load((target / "model-config.yaml").read_bytes()))
-        if spec.task != "image_classification":
-            raise MarserveError(f"{archive} is no image classifier but {spec.task}")
-        return Pipeline.load(target, spec), spec
-    except (SpecError, OSError, yaml.YAMLError) as error:
-        raise MarserveError(f"{archive} cannot be used: {error}") from None
 
 
 def answers(pipeline: Pipeline, paths: Sequence[Path], what: str) -> Iterable[tuple[bytes, Answer]]:

@@ -20,7 +20,8 @@ from handlers.errors import RequestError, SpecError
 from handlers.pipeline import Pipeline
 from handlers.pool import INDEX, Pool
 from marserve.errors import MarserveError
-from marserve.photos import Photo, answers, load_classifier, scan
+from marserve.model import load_model
+from marserve.photos import TASK, Photo, answers, scan
 
 STORED_SIDE = 256  # pixels of the shorter side; challenges show less
 SMALLEST_SIDE = 32
@@ -41,7 +42,7 @@ def build_pool(folder: Path, output: Path, archive: Path, min_confidence: float,
     if not (parent.is_dir() and os.access(parent, os.W_OK)):
         raise MarserveError(f"cannot write {output}: {parent} is no folder that you may write to")
     with tempfile.TemporaryDirectory(prefix="marserve-pool-") as scratch:
-        pipeline, spec = load_classifier(archive, Path(scratch, "model"))
+        pipeline, spec = load_model(archive, Path(scratch, "model"), [TASK])
         photos = scan(folder, spec.labels)
         staging = Path(scratch, "pool")
         staging.mkdir()

@@ -2,7 +2,8 @@
 
 A family is a way to make a path, a way to go along it, or a way to hide both. What a family leaves open is drawn anew
 for every movement: the law of speed, the clock, whether the pointer rests before and after as the person's did, whether
-positions are whole pixels. A detector that had one of these constant would learn it instead of the movement.
+it corrects its end, a little noise, whole pixels or not. A detector that had one of these constant would learn it
+instead of the movement.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ CLOSED = 0.3  # of the path length: who comes back that near to the start has dr
 def synthesise(family: str, human: Trajectory, random: np.random.Generator) -> Trajectory:
     """One movement of `family`, one of FAMILIES, in place of the person's."""
     bot = FAMILIES[family](human, random)
+    if random.random() < 0.3 and family not in _NOISY:
+        bot = _noisy(bot, random.uniform(0.5, 3), random, memory=random.choice((0.0, 0.5)))
     x, y = (bot.x.round(), bot.y.round()) if random.random() < 0.5 else (bot.x, bot.y)
     return Trajectory(x, y, bot.t, human.pointer)
 
 
-def _along(path: _Path, human: Trajectory, random: np.random.Generator, law: str | None = None) -> Trajectory:
-    """A path gone along by a law of speed."""
-    times = _clock(human, random)
-    progress = _progress(law or str(random.choice(LAWS)), _moving_share(times, human, random), random)
-    x, y = path(progress).T
-    return Trajectory(x, y, times)
+def _along(path: _Path, human: Trajectory, random: np.random.Generator) -> Trajectory:
+    """A path gone along by a law of speed; a quarter of the bots go up to 5 % too far and back."""
+    beyond = random.uniform(0.01, 0.05) if random.random() < 0.25 else 0.0
+    return _with_correction(path, human, random, beyond)
 
 
 def _linear(human: Trajectory, random: np.random.Generator) -> Trajectory:
@@ -57,20 +58,24 @@ def _jittered(human: Trajectory, random: np.random.Generator) -> Trajectory:
 
 def _overshooting(human: Trajectory, random: np.random.Generator) -> Trajectory:
     """5 to 20 % too far, then back, as people's corrections look."""
-    beyond, turned = random.uniform(0.05, 0.2), random.uniform(0.65, 0.85)
+    return _with_correction(_any_path(human, random), human, random, random.uniform(0.05, 0.2))
+
+
+def _with_correction(path: _Path, human: Trajectory, random: np.random.Generator, beyond: float) -> Trajectory:
+    """By a law of speed to that share of the way beyond the end, and from there back."""
     times = _clock(human, random)
     share = _moving_share(times, human, random)
-    law = str(random.choice(LAWS))
-    out = _progress(law, np.clip(share / turned, 0, 1), random) * (1 + beyond)
-    back = _law("minimum_jerk", np.clip((share - turned) / (1 - turned), 0, 1), random) * beyond
-    x, y = _any_path(human, random)(out - back).T
+    turned = random.uniform(0.65, 0.85) if beyond else 1.0
+    out = _progress(str(random.choice(LAWS)), np.clip(share / turned, 0, 1), random) * (1 + beyond)
+    back = _law("minimum_jerk", np.clip((share - turned) / max(1 - turned, 1e-9), 0, 1), random) * beyond
+    x, y = path(out - back).T
     return Trajectory(x, y, times)
 
 
 def _human_speed(human: Trajectory, random: np.random.Generator) -> Trajectory:
     """The person's own speed along a path of the program's."""
     way = np.hypot(np.diff(human.x), np.diff(human.y)).cumsum()
-    x, y = _any_path(human, random)(np.concatenate(([0.0], way / way[-1]))).T
+    x, y = _any_path(human, random)(np.concatenate(([0.0], way / max(way[-1], 1e-9)))).T
     return Trajectory(x, y, human.t - human.t[0])
 
 
@@ -89,6 +94,7 @@ FAMILIES: dict[str, Callable[[Trajectory, np.random.Generator], Trajectory]] = {
     "human_speed": _human_speed,
     "replay": _replay,
 }
+_NOISY = ("jittered", "replay")
 LAWS = ("constant", "minimum_jerk", "log", "gaussian", "lognormal")
 
 
@@ -136,14 +142,15 @@ def _clock(human: Trajectory, random: np.random.Generator) -> Floats:
     if kind == 1:
         return even.round()
     late = np.abs(random.normal(0, random.uniform(0.05, 0.4) * own[-1] / len(own), len(own)))
-    return np.asarray(np.sort(even + late) - late[0])
+    times = np.sort(even + late)
+    return np.asarray(times - times[0])
 
 
 def _moving_share(times: Floats, human: Trajectory, random: np.random.Generator) -> Floats:
     """How much of the moving time is over, (n,) from 0 to 1; half of the bots rest at the ends as the person did."""
     first, last = 0.0, times[-1]
-    if random.random() < 0.5:
-        moved = np.flatnonzero((np.diff(human.x) != 0) | (np.diff(human.y) != 0))
+    moved = np.flatnonzero((np.diff(human.x) != 0) | (np.diff(human.y) != 0))
+    if random.random() < 0.5 and len(moved):
         own = human.t - human.t[0]
         first, last = own[moved[0]], max(own[moved[-1] + 1], own[moved[0]] + 1)
     return np.asarray(np.clip((times - first) / max(last - first, 1.0), 0, 1))
@@ -184,17 +191,20 @@ def _curved_path(human: Trajectory, random: np.random.Generator, controls: int) 
 
 
 def _ring(human: Trajectory, random: np.random.Generator, bulge: float) -> _Path:
-    """An ellipse as large as the person's loop, begun where it began, in either direction."""
+    """An ellipse about as large as the person's loop, tilted, begun where it began, in either direction."""
     positions = np.stack([human.x, human.y], 1)
-    centre, radius = (positions.max(0) + positions.min(0)) / 2, np.ptp(positions, 0) / 2 + 1
-    first = np.arctan2(*((positions[0] - centre) / radius)[::-1])
+    centre = (positions.max(0) + positions.min(0)) / 2
+    radius = (np.ptp(positions, 0) / 2 + 1) * random.uniform(0.75, 1.25, 2)
+    tilt = random.uniform(0, np.pi)
+    turned = np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
+    first = np.arctan2(*((positions[0] - centre) @ turned.T / radius)[::-1])
     turns = random.choice((-1, 1)) * random.uniform(0.95, 1.1)
     phase, waves = random.uniform(0, 2 * np.pi), int(random.integers(2, 5))
 
     def ring(progress: Floats) -> Floats:
         angle = first + 2 * np.pi * turns * progress
         size = 1 + bulge * np.sin(waves * 2 * np.pi * progress + phase)
-        return np.asarray(centre + radius * np.stack([np.cos(angle) * size, np.sin(angle) * size], 1))
+        return np.asarray(centre + (radius * np.stack([np.cos(angle) * size, np.sin(angle) * size], 1)) @ turned)
 
     return ring
 

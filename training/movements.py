@@ -32,6 +32,7 @@ class Recording:
     family: str  # HUMAN, or a bot's
     source: str  # the person, or the folder of strokes, that it is of
     movements: tuple[Trajectory, ...]
+    in_session: bool
 
 
 def scan(data_dir: Path, free: bool = False) -> tuple[list[Recording], list[str]]:
@@ -41,30 +42,30 @@ def scan(data_dir: Path, free: bool = False) -> tuple[list[Recording], list[str]
     """
     found, problems = [], []
     places = list(_places(data_dir))
-    for path, family, source in tqdm(places, "reading", unit="file", leave=False, disable=None):
+    for path, family, source, in_session in tqdm(places, "reading", unit="file", leave=False, disable=None):
         try:
             movements = read_recording(path, free)
         except RecordingError as error:
             problems.append(f"{path}: {error}")
             continue
         if movements:
-            found.append(Recording(path, family, source, tuple(movements)))
+            found.append(Recording(path, family, source, tuple(movements), in_session))
     if not any(recording.family == HUMAN for recording in found):
         raise DataError(f"{data_dir} holds no movements of people in sessions/<person>/*.csv or strokes/human_*/*.txt")
     return found, problems
 
 
-def _places(data_dir: Path) -> Iterator[tuple[Path, str, str]]:
+def _places(data_dir: Path) -> Iterator[tuple[Path, str, str, bool]]:
     if not data_dir.is_dir():
         raise DataError(f"{data_dir} is not a folder; expected sessions/<person>/*.csv and strokes/<kind>/*.txt in it")
     for folder in sorted(path for path in data_dir.glob("sessions/*") if path.is_dir()):
         person = folder.name.partition(".")[0]  # user62.1 and user62.2 are one
-        yield from ((path, HUMAN, person) for path in _files(folder))
+        yield from ((path, HUMAN, person, True) for path in _files(folder))
     for folder in sorted(path for path in data_dir.glob("strokes/*") if path.is_dir()):
         kind, _, name = folder.name.partition("_")
         if kind not in (HUMAN, "bot") or not name:
             raise DataError(f"{folder}: a folder of strokes is named human_<device> or bot_<family>")
-        yield from ((path, HUMAN if kind == HUMAN else name, folder.name) for path in _files(folder))
+        yield from ((path, HUMAN if kind == HUMAN else name, folder.name, False) for path in _files(folder))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -74,11 +75,11 @@ def _files(folder: Path) -> list[Path]:
 def hold_out(recordings: Sequence[Recording], share: float, seed: int) -> tuple[list[Recording], list[Recording]]:
     """To train on, and to test on: whole people of the sessions, single files of the strokes. Raises DataError."""
     random = np.random.default_rng(seed)
-    people = sorted({recording.source for recording in recordings if _in_session(recording)})
+    people = sorted({recording.source for recording in recordings if recording.in_session})
     chosen = set(random.permutation(people)[: round(share * len(people))])
     strokes: dict[str, list[Recording]] = {}
     for recording in recordings:
-        if not _in_session(recording):
+        if not recording.in_session:
             strokes.setdefault(recording.source, []).append(recording)
     apart = set()
     for of in strokes.values():
@@ -91,10 +92,6 @@ def hold_out(recordings: Sequence[Recording], share: float, seed: int) -> tuple[
         if not any(recording.family == HUMAN for recording in part):
             raise DataError(f"with a share of {share:g} for the test no people are left {what}")
     return train, test
-
-
-def _in_session(recording: Recording) -> bool:
-    return "sessions" in recording.path.parts[-3:]
 
 
 def varied(movement: Trajectory, random: np.random.Generator) -> Trajectory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -40,3 +41,12 @@ def load(model: ImageClassifier, file: Path) -> str:
         given[name] = given[name] if fits else tensor
     model.network.load_state_dict({name: given[name] for name in wanted})
     return digest
+
+
+def provenance(file: Path) -> dict[str, Any] | None:
+    """How the weights in `file` were trained, where the meta.json of a training lies beside it; else None."""
+    try:
+        meta = json.loads(file.with_name("meta.json").read_bytes())
+        return {name: meta[name] for name in ("recipe", "machine", "trained_at")} | {"earlier": meta.get("earlier")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

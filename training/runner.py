@@ -69,6 +69,8 @@ def run(job: Job, resume: bool, nested: bool = False) -> Scores:
     """Train, or go on with the training in the output folder; the scores of the best epoch. Raises DataError."""
     training = job.start()
     checkpoint = Checkpoint(job.output_dir, training, job.photos, job.fold)
+    if job.weights is not None:
+        checkpoint.meta["earlier"] = pretrained.provenance(job.weights)
     if resume and (scores := checkpoint.finished()):
         if parallel.rank() == 0:
             print(f"{job.output_dir} is finished: best validation accuracy {scores['val_accuracy']:.4f}")

@@ -12,13 +12,17 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.cli import DataError
-from training.network import ImageClassifier
+
+if TYPE_CHECKING:  # imports torch, which takes seconds
+    from training.network import ImageClassifier
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 _MAX_LINE = 160
@@ -59,6 +63,24 @@ class Run:
                 pip_requirements=requirements,
                 serialization_format="pt2",  # a graph: loads without this code, and cannot run any other
                 input_example=np.zeros((2, 3, input_size, input_size), np.uint8),
+            )
+
+        self._try(log)
+
+    def log_forest(self, forest: Any, rows: NDArray[np.float32]) -> None:
+        """A scikit-learn model as `mlflow.sklearn` loads it, with the signature of what it makes of `rows`."""
+
+        def log(mlflow: Any) -> None:
+            from mlflow.models import infer_signature
+
+            predicted = forest.predict_proba(rows) if hasattr(forest, "predict_proba") else forest.score_samples(rows)
+            mlflow.sklearn.log_model(
+                forest,
+                name="model",
+                signature=infer_signature(rows, predicted),
+                pip_requirements=[f"scikit-learn=={version('scikit-learn')}", f"skops=={version('skops')}"],
+                serialization_format="skops",  # holds no code, unlike a pickle
+                skops_trusted_types=["sklearn.tree._tree.Tree"],
             )
 
         self._try(log)

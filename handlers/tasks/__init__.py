@@ -4,32 +4,47 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 
-from handlers.errors import SpecError
+from handlers.errors import InvalidContentError, SpecError
 from handlers.payload import Instance
 from handlers.pool import Pool
 from handlers.spec import HandlerSpec
 
+Row = Mapping[str, NDArray[Any]]  # one item's row of every output of the network
+Run = Callable[[Sequence[NDArray[Any]]], Sequence[Row]]
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One decoded instance: what the network takes (None where there is none), and what the reply repeats."""
+    """One decoded instance: what the network takes (None where there is none), and what the task notes for later."""
 
     array: NDArray[Any] | None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Task(Protocol):
-    def decode(self, instance: Instance) -> Item:
-        """One instance -> what the network takes. Raises RequestError."""
+class Task:
+    """The steps of an answer, in their order; `pipeline` runs the network between `gather` and `encode`."""
 
-    def encode(self, item: Item, row: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    def decode(self, instance: Instance) -> Item:
+        """One instance -> its item. Raises RequestError."""
+        raise NotImplementedError
+
+    def gather(self, items: Sequence[Item]) -> Sequence[Item]:
+        """What is cheaper on many: decoded items of a batch -> the same with their arrays. Raises RequestError."""
+        return items
+
+    def encode(self, item: Item, row: Row) -> dict[str, Any]:
         """One item and its row of the network's outputs -> the reply, ready for JSON."""
+        raise NotImplementedError
+
+    def explain(self, item: Item, row: Row, run: Run) -> list[dict[str, Any]]:  # noqa: ARG002
+        """What the answer rests on, the weightiest first, ready for JSON; `run` is the network. Raises RequestError."""
+        raise InvalidContentError("this model does not explain its answers: ask /predictions, without 'explain'")
 
 
 def build_task(spec: HandlerSpec, pool: Pool | None) -> Task:

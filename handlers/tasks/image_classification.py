@@ -8,17 +8,15 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from numpy.typing import NDArray
-
 from handlers import image, payload
 from handlers.disguise import disguise
 from handlers.errors import InvalidContentError, SpecError
 from handlers.pool import Pool
 from handlers.spec import HandlerSpec
-from handlers.tasks import Item
+from handlers.tasks import Item, Row, Task
 
 
-class ImageClassification:
+class ImageClassification(Task):
     """Takes an image file, `{"data": "<base64>"}`, or `{"random": true, "group": ...}` for an image of the pool."""
 
     def __init__(self, labels: tuple[str, ...], size: int, limits: image.Limits, pool: Pool | None) -> None:
@@ -35,7 +33,7 @@ class ImageClassification:
             return self._random_item(instance)
         return Item(image.load(payload.binary(instance), self._size, self._limits))
 
-    def encode(self, item: Item, row: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    def encode(self, item: Item, row: Row) -> dict[str, Any]:
         probabilities = row["probabilities"]  # (labels,)
         best = int(probabilities.argmax())
         return {
@@ -67,5 +65,6 @@ def build(spec: HandlerSpec, pool: Pool | None) -> ImageClassification:
         raise SpecError("image_classification needs a network from uint8 pixels to 'probabilities'")
     if len(spec.labels) < 2 or len(set(spec.labels)) < len(spec.labels):
         raise SpecError("image_classification needs at least two handler.labels, each once")
+    image.use_one_thread()
     limits = image.Limits(**asdict(spec.limits))
     return ImageClassification(spec.labels, network.input_shape[0], limits, pool)

@@ -7,14 +7,13 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from numpy.typing import NDArray
-
+from handlers import image
 from handlers.disguise import disguise
 from handlers.errors import InvalidContentError, SpecError
 from handlers.payload import Instance
 from handlers.pool import Pool
 from handlers.spec import HandlerSpec
-from handlers.tasks import Item
+from handlers.tasks import Item, Row, Task
 
 KINDS = ("drag_drop",)
 MIN_PER_SIDE = 2
@@ -23,7 +22,7 @@ _FIELDS = ("kind", "count", "group")
 _random = secrets.SystemRandom()
 
 
-class RandomImages:
+class RandomImages(Task):
     """`{"kind": "drag_drop", "count": 6, "group": "animal"}` -> that many images of two groups, mixed."""
 
     def __init__(self, pool: Pool) -> None:
@@ -51,7 +50,7 @@ class RandomImages:
         of_group = _random.randint(max(MIN_PER_SIDE, count - sizes[other]), min(count - MIN_PER_SIDE, sizes[group]))
         return Item(None, {"kind": instance["kind"], "sides": {group: of_group, other: count - of_group}})
 
-    def encode(self, item: Item, row: Mapping[str, NDArray[Any]]) -> dict[str, Any]:  # noqa: ARG002
+    def encode(self, item: Item, row: Row) -> dict[str, Any]:  # noqa: ARG002
         sides: Mapping[str, int] = item.extra["sides"]
         drawn = [image for group, count in sides.items() for image in self._pool.draw(group, count)]
         _random.shuffle(drawn)
@@ -76,4 +75,5 @@ def build(spec: HandlerSpec, pool: Pool | None) -> RandomImages:
         raise SpecError("random_images needs a handler.pool, or MARSERVE_POOL in the environment")
     if spec.network is not None:
         raise SpecError("random_images runs no network: remove handler.network")
+    image.use_one_thread()
     return RandomImages(pool)

@@ -33,7 +33,10 @@ def write(folder: Path, **changes: Any) -> Path:
 def test_the_figures_travel_and_the_rest_stays(tmp_path: Path) -> None:
     read = read_evaluation(write(tmp_path), "captcha_image", "1.0")
     assert read == {name: value for name, value in MEASURED.items() if name not in ("model", "version", "classes")}
-    assert table({"test": read}).splitlines()[-1] == "| `data/test` | 4,500 | 0.9123 | 0.9000 | 0.2500 | 0.0123 |"
+    assert (
+        table({"evaluation": {"test": read}}).splitlines()[-1]
+        == "| `data/test` | 4,500 | 0.9123 | 0.9000 | 0.2500 | 0.0123 |"
+    )
 
 
 def test_nothing_measured_is_said() -> None:

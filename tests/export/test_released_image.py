@@ -10,11 +10,11 @@ import pytest
 
 from handlers.errors import RequestError
 from tests.export.models import load, unpack
-from tests.paths import ROOT
+from tests.paths import ROOT, SHARED_DATA
 from training.captcha_dataset import fingerprint, scan
 from training.hold_out import hold_out
 
-PHOTOS = ROOT.parent / "shared" / "data" / "photos.tar.gz"
+PHOTOS = SHARED_DATA / "photos.tar.gz"
 CLASSES = 5  # of each group that were held out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,28 @@ def write_classifier(
         [helper.make_tensor_value_info("pixels", input_type, shape)],
         [helper.make_tensor_value_info(output, TensorProto.FLOAT, [shape[0], 3])],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
+
+
+def write_scorer(path: Path, weights: Sequence[float], bias: float = 0.0, output: str = "human") -> Path:
+    """float32 (batch, features) -> sigmoid(features @ weights + bias), (batch, 1)."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["features", "weights"], ["product"]),
+            helper.make_node("Add", ["product", "bias"], ["logit"]),
+            helper.make_node("Sigmoid", ["logit"], [output]),
+        ],
+        "score",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", len(weights)])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", 1])],
+        [
+            numpy_helper.from_array(np.array(weights, np.float32)[:, None], "weights"),
+            numpy_helper.from_array(np.array([bias], np.float32), "bias"),
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.checker.check_model(model)

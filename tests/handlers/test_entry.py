@@ -90,6 +90,18 @@ def test_a_warm_up_request_is_told_the_worker(folder: Path) -> None:
         assert context.get_response_headers(index)[entry.WORKER_HEADER] == str(os.getpid())
 
 
+def test_requests_to_explanations(folder: Path) -> None:
+    """TorchServe marks them, each request of a batch for itself, and puts "False" on all others."""
+    handler, context = Handler(), context_of(folder)
+    handler.initialize(context)
+    headers = [{"explain": "False"}, {"explain": "True"}, {}, {"explain": {"content-type": "text/plain"}}]
+    context.request_processor = [RequestProcessor(header) for header in headers]
+    replies = [json.loads(body) for body in handler.handle([{"body": RED}] * 4, context)]
+    assert [reply.get("label") for reply in replies] == ["red", None, "red", "red"]
+    assert context.get_response_status(1) == (422, "Unprocessable Entity")
+    assert "does not explain" in replies[1]["error"]["message"]
+
+
 def test_what_the_handler_sets_for_its_worker(folder: Path) -> None:
     logging.getLogger().setLevel(logging.INFO)
     Handler().initialize(context_of(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import pkgutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import handlers
+from handlers.trajectory import NAMES
+from tests.handlers.networks import write_digests, write_scorer
 
 ROOT = Path(__file__).parents[2]
 OURS = {"handlers", "training", "export", "marserve", "loadtest", "captcha", "tests"}
@@ -72,3 +75,33 @@ def test_importing_the_handlers_loads_nothing_heavy() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == []
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("task", ["trajectory_classification", "trajectory_anomaly"])
+def test_workers_of_movements_load_no_opencv(tmp_path: Path, task: str) -> None:
+    """They answer with what numpy and onnxruntime give them: less memory per worker."""
+    count = len(NAMES)
+    output, zeros, ones = {"trajectory_classification": "human"}.get(task, "anomaly"), [0] * count, [1] * count
+    write_scorer(tmp_path / "model.onnx", zeros, output=output)
+    write_digests(tmp_path)
+    network = {"file": "model.onnx", "input_shape": [count], "input_type": "float32", "outputs": [output]}
+    scaling = {"center": zeros, "scale": ones}
+    section = {"task": task, "labels": ["bot", "human"], "network": network, "features": NAMES, "reference": zeros}
+    section |= {"scaling": {"mouse": scaling, "touch": scaling}}
+    movement = {"x": list(range(9)), "y": list(range(9)), "t": list(range(9)), "explain": True}
+    code = (
+        "import json, sys\n"
+        "from types import SimpleNamespace\n"
+        "from handlers.entry import Handler\n"
+        f"config = json.loads({json.dumps({'handler': section})!r})\n"
+        f"properties = {{'model_dir': {str(tmp_path)!r}}}\n"
+        "context = SimpleNamespace(system_properties=properties, model_yaml_config=config)\n"
+        "handler = Handler()\n"
+        "handler.initialize(context)\n"
+        f"reply, = handler._pipeline([{{'body': {movement!r}}}])\n"
+        "assert reply.status == 200, reply\n"
+        "print(*[name for name in ('cv2', 'imagesize', 'PIL', 'handlers.image') if name in sys.modules])"
+    )
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, [], "")

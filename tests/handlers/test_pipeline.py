@@ -6,7 +6,7 @@ import base64
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,10 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from handlers.errors import SpecError
+from handlers.errors import InvalidContentError, SpecError
 from handlers.pipeline import Pipeline, Reply
 from handlers.spec import HandlerSpec, NetworkSpec
+from handlers.tasks import Item
 from handlers.tasks.image_classification import ImageClassification
+from tests.handlers.movements import classifier, movement
 from tests.handlers.networks import LABELS, SIDE, write_classifier
 from tests.images import encode
 
@@ -223,3 +225,76 @@ def test_instances_that_take_too_long_are_refused_and_cost_nobody_else(
 def test_unknown_tasks(tmp_path: Path, task: str) -> None:
     with pytest.raises(SpecError, match=r"handler\.task must be one of image_classification, .*random_images"):
         Pipeline.load(tmp_path, HandlerSpec(task))
+
+
+def test_a_gathering_that_fails_costs_the_item_it_fails_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, sizes = classifier(tmp_path), []
+    gather = model._task.gather
+
+    def failing(items: Sequence[Item]) -> Sequence[Item]:
+        sizes.append(len(items))
+        durations = {item.extra["trajectory"].t[-1] for item in items}
+        if 105 in durations:
+            raise InvalidContentError("no such movement")
+        return gather(items) if 205 not in durations else 1 / 0  # type: ignore[return-value]
+
+    monkeypatch.setattr(model._task, "gather", failing)
+    good, bad, bug = ({"body": movement(duration=duration)} for duration in (1000, 100, 200))
+    with caplog.at_level(logging.ERROR, "handlers.pipeline"):
+        replies = model([good, bad, {"body": b"x"}, bug, *[good] * 29, good, good])
+    assert sizes == [32, *[1] * 32, 2]
+    assert [int(reply.status) for reply in replies] == [200, 422, 422, 500, *[200] * 31]
+    assert read(replies[1])["error"]["message"] == "no such movement"
+    assert {reply.body for reply in replies if reply.status == 200} == {replies[0].body}
+    sizes.clear()
+    assert int(model([bad])[0].status) == 422
+    assert sizes == [1]
+
+
+def test_a_gathering_that_takes_too_long_is_charged_to_those_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next chunk of the same request is refused; what others sent, in the same chunk, is not."""
+    monkeypatch.setattr("handlers.pipeline.REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr("handlers.pipeline.GATHERED", 3)
+    model = classifier(tmp_path)
+    gather = model._task.gather
+
+    def slow(items: Sequence[Item]) -> Sequence[Item]:
+        time.sleep(0.3)
+        return gather(items)
+
+    monkeypatch.setattr(model._task, "gather", slow)
+    little, single, much = model(
+        [{"body": {"instances": [movement()]}}, {"body": movement()}, {"body": {"instances": [movement()] * 6}}]
+    )
+    assert "error" not in read(little)["predictions"][0]
+    assert single.status == 200
+    refused = [prediction.get("error", {}).get("code") for prediction in read(much)["predictions"]]
+    assert refused == [None] * 4 + ["too_large"] * 2
+
+
+def test_images_are_not_explained(pipeline: Pipeline) -> None:
+    data = base64.b64encode(picture("red")).decode()
+    plain: Mapping[str, Any] = {"body": {"data": data, "explain": False}}
+    wishing: Mapping[str, Any] = {"body": {"data": data, "explain": True}}
+    raw: Mapping[str, Any] = {"body": picture("red")}
+    replies = pipeline([plain, wishing, raw, raw, {"body": {"instances": [data]}}], [False, False, False, True, True])
+    assert [int(reply.status) for reply in replies] == [200, 422, 200, 422, 200]
+    assert "does not explain its answers" in read(replies[3])["error"]["message"]
+    assert read(replies[4])["predictions"] == [read(replies[1])] == [read(replies[3])]
+
+
+@pytest.mark.parametrize("wish", [1, 0, "true", None, [True]])
+def test_a_wish_is_true_or_false(pipeline: Pipeline, wish: object) -> None:
+    data = base64.b64encode(picture("red")).decode()
+    bad, good = pipeline([{"body": {"data": data, "explain": wish}}, {"body": picture("red")}], [True, False])
+    assert (bad.status, code(bad), good.status) == (422, "invalid_content", 200)
+
+
+def test_what_is_sent_is_left_as_it_is(pipeline: Pipeline) -> None:
+    instance = {"data": base64.b64encode(picture("red")).decode(), "explain": False}
+    pipeline([{"body": instance}])
+    assert instance["explain"] is False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.errors import SpecError
-from handlers.spec import HandlerSpec, LimitsSpec, NetworkSpec, read_spec
+from handlers.spec import HandlerSpec, LimitsSpec, NetworkSpec, ScalingSpec, read_spec
 
 NETWORK: dict[str, Any] = {"file": "model.onnx", "input_shape": [224, 224, 3]}
 SECTION: dict[str, Any] = {"task": "image_classification", "labels": ["cat", "dog"], "network": NETWORK}
@@ -36,6 +37,22 @@ def test_the_least_a_section_needs() -> None:
     assert read_spec({"handler": {"task": "t"}}) == HandlerSpec("t")
     assert read_spec({"handler": {"task": "t", "network": None}}).network is None
     assert read_spec({"handler": SECTION}).network == NetworkSpec("model.onnx", (224, 224, 3))
+
+
+def test_what_a_network_of_features_needs() -> None:
+    """YAML writes 3 for 3.0."""
+    section = {
+        "task": "t",
+        "features": ["jerk", "duration"],
+        "reference": [3, 2.5],
+        "threshold": 1,
+        "scaling": {"mouse": {"center": [0, 1.5], "scale": [1, 2]}},
+    }
+    spec = read_spec({"handler": section})
+    assert spec.features == ("jerk", "duration")
+    assert (spec.reference, spec.threshold) == ((3.0, 2.5), 1.0)
+    assert all(type(number) is float for number in (*spec.reference, spec.threshold))
+    assert spec.scaling == {"mouse": ScalingSpec((0.0, 1.5), (1.0, 2.0))}
 
 
 def test_the_record_is_frozen() -> None:
@@ -69,8 +86,25 @@ def test_no_section(config: object) -> None:
             "handler.limits has unknown keys: max_byte; known are max_bytes, max_decoded_pixels, max_pixels",
         ),
         ({"example": ["file"]}, "handler.example must be a section of keys and values"),
-        ({"labls": []}, "handler has unknown keys: labls; known are example, labels, limits, network, pool, task"),
+        ({"labls": []}, "handler has unknown keys: labls; known are example, features, labels, limits, "),
         ({5: 1, "x": 2, None: 3}, "handler has unknown keys: 5, None, x"),
+        ({"features": "jerk"}, "handler.features must be a list of str"),
+        ({"reference": 1.0}, "handler.reference must be a list of numbers"),
+        ({"reference": [1.0, True]}, "handler.reference[1] must be a finite number"),
+        ({"reference": [1.0, "2"]}, "handler.reference[1] must be a finite number"),
+        ({"reference": [math.nan]}, "handler.reference[0] must be a finite number"),
+        ({"reference": [10**400]}, "handler.reference[0] must be a finite number"),
+        ({"threshold": None}, "handler.threshold must be a finite number"),
+        ({"threshold": False}, "handler.threshold must be a finite number"),
+        ({"threshold": math.inf}, "handler.threshold must be a finite number"),
+        ({"threshold": 1.1}, "handler.threshold must be from 0 to 1, not 1.1"),
+        ({"threshold": -1}, "handler.threshold must be from 0 to 1, not -1.0"),
+        ({"scaling": None}, "handler.scaling must be a section of keys and values"),
+        ({"scaling": {"mouse": [1.0]}}, "handler.scaling.mouse must be a section of keys and values"),
+        ({"scaling": {"mouse": {"center": [0]}}}, "handler.scaling.mouse lacks scale"),
+        ({"scaling": {"mouse": {"center": [0], "scale": ["1"]}}}, "handler.scaling.mouse.scale[0] must be a finite"),
+        ({"scaling": {"mouse": {"center": [0], "scale": [1, 1]}}}, "as many numbers in center as in scale"),
+        ({"scaling": {"mouse": {"center": [0], "scale": [0]}}}, "every scale must be above 0"),
         ({"network": "model.onnx"}, "handler.network must be a section of keys and values"),
         ({"network": {}}, "handler.network lacks file, input_shape"),
         ({"network": {"file": "m"}}, "handler.network lacks input_shape"),
@@ -129,6 +163,9 @@ SECTIONS = sections(
         "task": st.just("t"),
         "labels": st.lists(st.text(max_size=3), max_size=3),
         "network": NETWORKS,
+        "reference": st.lists(st.floats() | st.integers(), max_size=3),
+        "threshold": st.floats(-1, 2),
+        "scaling": sections({"mouse": sections({"center": st.lists(st.floats(0), max_size=2)})}),
         "limits": sections({"max_bytes": st.integers(), "max_pixels": st.integers()}),
     }
 )
@@ -142,6 +179,7 @@ def test_anything_is_a_record_or_a_spec_error(config: Any) -> None:
         return
     assert type(spec.task) is str
     assert all(type(label) is str for label in spec.labels)
+    assert all(type(number) is float and math.isfinite(number) for number in (*spec.reference, spec.threshold))
     numbers = [spec.limits.max_bytes, spec.limits.max_pixels]
     if spec.network:
         numbers += [*spec.network.input_shape, spec.network.chunk, spec.network.threads]

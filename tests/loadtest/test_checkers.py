@@ -118,3 +118,22 @@ def test_a_status_is_a_failure_whatever_the_body() -> None:
     assert check("any", CLASSIFIED) == ""
     assert check("any", CLASSIFIED, status=503).startswith("503")
     assert check("any", [CLASSIFIED])
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "right"),
+    [
+        ("trajectory_classification", {"label": "human", "score": 0.5, "threshold": 0.5}, True),
+        ("trajectory_classification", {"label": "bot", "score": 0.49, "threshold": 0.5}, True),
+        ("trajectory_classification", {"label": "human", "score": 0.49, "threshold": 0.5}, False),
+        ("trajectory_classification", {"label": "human", "score": True, "threshold": 0.5}, False),
+        ("trajectory_classification", {"label": "human", "score": 1.2, "threshold": 0.5}, False),
+        ("trajectory_anomaly", {"anomaly": 0.95, "flagged": False, "threshold": 0.95}, True),
+        ("trajectory_anomaly", {"anomaly": 0.96, "flagged": True, "threshold": 0.95}, True),
+        ("trajectory_anomaly", {"anomaly": 0.96, "flagged": False, "threshold": 0.95}, False),
+        ("trajectory_anomaly", {"anomaly": 0.96, "flagged": 1, "threshold": 0.95}, False),
+        ("trajectory_anomaly", {"anomaly": "0.96", "flagged": True, "threshold": 0.95}, False),
+    ],
+)
+def test_verdicts_on_movements_follow_from_their_scores(kind: str, body: dict[str, Any], right: bool) -> None:
+    assert (check(kind, body) == "") == right

@@ -1,7 +1,10 @@
-"""One small archive, made once, and a runtime folder of one's own."""
+"""Small archives, made once, and a runtime folder of one's own."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,18 @@ PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack_red_or_blue(tmp_path_factory.mktemp("archive"))
+
+
+@pytest.fixture(scope="session")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive as torch-model-archiver makes it, without anything of marserve's."""
+    folder = tmp_path_factory.mktemp("foreign")
+    (folder / "handler.py").write_text("def handle(data, context): return data\n")
+    (folder / "config.yaml").write_text("batchSize: 2\nhandler: {profile: true}\nsince: 2026-01-02\n")
+    command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name=foreign", "--version=0.1"]
+    command += ["--handler=handler.py", "--config-file=config.yaml", f"--export-path={folder}"]
+    subprocess.run(command, cwd=folder, env=os.environ | {"TMPDIR": str(folder)}, check=True, capture_output=True)
+    return folder / "foreign.mar"
 
 
 @pytest.fixture

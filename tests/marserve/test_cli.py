@@ -30,18 +30,6 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return ended.value.code
 
 
-@pytest.fixture(scope="session")
-def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An archive as torch-model-archiver makes it, without anything of marserve's."""
-    folder = tmp_path_factory.mktemp("foreign")
-    (folder / "handler.py").write_text("def handle(data, context): return data\n")
-    (folder / "config.yaml").write_text("batchSize: 2\nhandler: {profile: true}\nsince: 2026-01-02\n")
-    command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name=foreign", "--version=0.1"]
-    command += ["--handler=handler.py", "--config-file=config.yaml", f"--export-path={folder}"]
-    subprocess.run(command, cwd=folder, env=os.environ | {"TMPDIR": str(folder)}, check=True, capture_output=True)
-    return folder / "foreign.mar"
-
-
 @pytest.fixture
 def damaged(archive: Path, tmp_path: Path) -> Path:
     """The archive with another network inside."""

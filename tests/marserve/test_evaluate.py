@@ -16,7 +16,7 @@ import yaml
 from export.pack import pack
 from handlers.errors import RequestError
 from handlers.pipeline import Pipeline
-from handlers.tasks import Item
+from handlers.tasks import Item, Task
 from marserve.archive import read_archive
 from marserve.errors import MarserveError
 from marserve.evaluate import Evaluation, evaluate
@@ -179,7 +179,9 @@ def test_no_folder(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert capsys.readouterr().err == f"error: cannot read {place}: {reason}\n"
 
 
-def test_the_name(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_the_name(
+    archive: Path, foreign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     """Of a model in the store, or the path of an archive."""
     folder = fill(tmp_path / "data", TWO_LEVELS)
     store = fill(tmp_path / "store", {"red_or_blue.mar": archive.read_bytes()})
@@ -191,7 +193,8 @@ def test_the_name(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("red_or_blue.mar", 1, "red_or_blue.mar does not exist\n"),
         (folder, 1, f"no {folder} in {store}; it has red_or_blue\n"),
         (damaged, 1, f"{damaged} cannot be used: model.onnx is not the file that was packed"),
-        (ROOT / "model_store/captcha_challenge.mar", 1, "is no image classifier but random_images\n"),
+        (ROOT / "model_store/captcha_challenge.mar", 1, "is for random_images; what can be evaluated is image_class"),
+        (foreign, 1, "is for nothing that marserve knows; what can be evaluated is image_classification, trajectory_"),
     ]:
         assert run(monkeypatch, "evaluate", name, "--data_dir", folder, "--model-store", store) == code
         err = capsys.readouterr().err
@@ -272,7 +275,7 @@ def test_a_model_that_answers_with_no_numbers(tmp_path: Path) -> None:
 
 
 def test_a_model_that_fails(tmp_path: Path) -> None:
-    class Failing:
+    class Failing(Task):
         def decode(self, instance: object) -> Item:
             raise ValueError(instance)
 

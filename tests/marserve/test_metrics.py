@@ -86,3 +86,49 @@ def test_calibration_error_of_those_who_know_how_sure_to_be() -> None:
     four_of_five = np.array([True, True, True, True, False])
     assert metrics.calibration_error(four_of_five, np.full(5, 0.8)) == pytest.approx(0)
     assert metrics.calibration_error(four_of_five, np.full(5, 1.0)) == pytest.approx(0.2)
+
+
+@st.composite
+def detected(draw: st.DrawFn) -> tuple[metrics.Bools, metrics.Floats]:
+    """Some of both kinds, with few or many different scores."""
+    one = st.sampled_from([0.0, 0.25, 0.5, 1.0]) | st.floats(0, 1, width=32)
+    positive, negative = (draw(st.lists(one, min_size=1, max_size=30)) for _ in range(2))
+    order = draw(st.permutations(range(len(positive) + len(negative))))
+    is_it = np.array([True] * len(positive) + [False] * len(negative))
+    return is_it[order], np.array(positive + negative)[order]
+
+
+@settings(PATIENT, max_examples=300)
+@given(detected(), st.sampled_from([0, 0.02, 0.1, 0.5, 1]))
+def test_what_comes_from_the_roc_curve(case: tuple[metrics.Bools, metrics.Floats], share: float) -> None:
+    positive, score = case
+    assert metrics.auc(positive, score) == pytest.approx(reference.roc_auc_score(positive, score))
+    false, true, _ = reference.roc_curve(positive, score, drop_intermediate=False)
+    assert metrics.recall_at(positive, score, share) == pytest.approx(true[false <= share].max())
+    rate = metrics.equal_error_rate(positive, score)
+    crossings = [  # of the curve's pieces with the line of equal errors
+        np.interp(0, [after[0] + after[1] - 1, before[0] + before[1] - 1][::-1], [after[0], before[0]][::-1])
+        for before, after in zip(zip(false, true, strict=True), zip(false[1:], true[1:], strict=True), strict=False)
+        if before[0] + before[1] <= 1 <= after[0] + after[1]
+    ]
+    assert min(abs(rate - crossing) for crossing in crossings) < 1e-9
+
+
+def test_an_equal_error_rate_between_two_thresholds() -> None:
+    positive = np.array([True, True, False, False])
+    assert metrics.equal_error_rate(positive, np.array([0.9, 0.8, 0.2, 0.1])) == 0
+    assert metrics.equal_error_rate(positive, np.array([0.1, 0.2, 0.8, 0.9])) == 1
+    assert metrics.equal_error_rate(positive, np.array([0.9, 0.3, 0.4, 0.1])) == 0.5
+    assert metrics.equal_error_rate(positive, np.full(4, 0.5)) == 0.5
+    # All with the same score but one: the curve goes from (0, 1/3) straight to (1, 1), and meets 1 - x at x = 0.4.
+    assert metrics.equal_error_rate(np.array([True, True, True, False]), np.array([0.9, 0.5, 0.5, 0.5])) == (
+        pytest.approx(0.4)
+    )
+
+
+def test_two_percent_of_fifty_is_one() -> None:
+    positive = np.array([True] * 4 + [False] * 50)
+    score = np.concatenate([[0.99, 0.9, 0.5, 0.1], [0.95, 0.6], np.linspace(0, 0.4, 48)])
+    assert metrics.recall_at(positive, score, 0.02) == 0.5
+    assert metrics.recall_at(positive, score, 0.019) == 0.25
+    assert metrics.recall_at(positive, score, 0.04) == 0.75

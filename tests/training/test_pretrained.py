@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,14 @@ def test_what_is_none(tmp_path: Path, content: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         pretrained.load(model, path)
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
+
+
+def test_how_the_weights_were_made_is_known_where_their_training_left_it(tmp_path: Path) -> None:
+    file = tmp_path / "best_model.pth"
+    assert pretrained.provenance(file) is None
+    meta = {"recipe": {"epochs": 3}, "machine": {"workers": 1}, "trained_at": "2026-01-01T00:00:00+00:00", "x": 1}
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    meta.pop("x")
+    assert pretrained.provenance(file) == {**meta, "earlier": None}
+    (tmp_path / "meta.json").write_text("[]")
+    assert pretrained.provenance(file) is None
