@@ -25,7 +25,10 @@ from training.cli import run_script
 from training.detection import Rows
 
 # What --choose found, on bots synthesised in place of the people that are trained on.
-CHOSEN = ("mean_angular_velocity", "curve_residual", "max_deviation", "max_acceleration", "slow_wiggle")
+CHOSEN = (
+    "turn_variation", "max_acceleration", "max_deviation", "bending_variation", "curve_residual", "slow_speed",
+    "mean_angular_velocity", "interval_variation", "y_direction_changes",
+)  # fmt: skip
 _CHOICE_ROWS = 4000  # people's and, of each family, bots' movements that a choice is made on
 _CHOICE_TREES = 50
 _MOST_CHOSEN = 12
