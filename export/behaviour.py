@@ -91,7 +91,8 @@ def check_parity(path: Path, inputs: NDArray[np.float32], scores: Scores, served
         raise ExportError(
             f"row {row}: ONNX says {found[row]:.7f}, scikit-learn {scores[row]:.7f}: over {TOLERANCE} apart"
         )
-    flipped = int(((decided > threshold) != (served > threshold)).sum())
+    sides = [np.round(values, 6) > threshold for values in (decided, served)]  # as the reply rounds
+    flipped = int((sides[0] != sides[1]).sum())
     return Parity(len(inputs), float(difference.max()), flipped)
 
 

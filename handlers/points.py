@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ TYPES = ("down", "move", "up")
 MAX_POSITION = 100_000.0  # px, either way
 MAX_DURATION = 120_000.0  # ms
 
+_POSITION = itemgetter(*AXES)
 _KNOWN = frozenset({"points", *AXES, "pointer", "viewport"})
 _NUMBERS = frozenset({int, float})  # by exact type: a bool is an int too
 _TYPES = frozenset(TYPES)
@@ -93,7 +95,7 @@ def _columns(instance: Mapping[str, Any]) -> list[list[Any]]:
     if not isinstance(points, list):
         raise InvalidContentError("""'points' must be a list of {"x": px, "y": px, "t": ms}""")
     try:
-        columns = [[point[axis] for point in points] for axis in AXES]
+        columns = [list(column) for column in zip(*map(_POSITION, points), strict=True)] or [[], [], []]
         typed = _TYPES.issuperset([point.get("type", "move") for point in points])
     except (KeyError, TypeError):
         raise _wrong_point(points) from None

@@ -11,7 +11,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
     bodies = [json.dumps(request(index, args.points)).encode() for index in range(BATCH)]
     rows = [{"body": body} for body in bodies]
+    compact = [{"body": json.dumps(as_columns(json.loads(body))).encode()} for body in bodies]
     movements = [decoded(body) for body in bodies]
     with tempfile.TemporaryDirectory(prefix="marserve-micro-") as scratch:
         pipeline, _ = load_model(args.archive, Path(scratch, "model"), TASKS)
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"features, each of {BATCH} movements": (lambda: features(movements), BATCH),
             "body to reply, one request": (lambda: pipeline(rows[:1]), 1),
             f"body to reply, a batch of {BATCH} requests": (lambda: pipeline(rows), 1),
+            "the same in the compact form": (lambda: pipeline(compact), 1),
         }
         table = Table(f"{args.archive.stem}, {args.points} points, one core")
         table.add_column("median ms", justify="right")
@@ -68,6 +70,11 @@ def request(seed: int, count: int) -> dict[str, Any]:
     t = random.uniform(14, 19, count).cumsum()
     columns = zip(x.round(1).tolist(), y.round(1).tolist(), t.round(1).tolist(), strict=True)
     return {"points": [{"x": a, "y": b, "t": c, "type": "move"} for a, b, c in columns]}
+
+
+def as_columns(listed: Mapping[str, Any]) -> dict[str, Any]:
+    """The same movement in the compact form."""
+    return {axis: [point[axis] for point in listed["points"]] for axis in "xyt"}
 
 
 def decoded(body: bytes) -> Trajectory:

@@ -94,7 +94,11 @@ def predict(
                 elif answer.error:
                     table.add_row(plain(file), plain(f"error: {answer.error}"), "")
                 elif "label" in answer.body:
-                    table.add_row(plain(file), plain(answer.body["label"]), plain(answer.body.get("confidence", "")))
+                    table.add_row(
+                        plain(file),
+                        plain(answer.body["label"]),
+                        plain(answer.body.get("confidence", answer.body.get("score", ""))),
+                    )
                 else:
                     table.add_row(plain(file), short(json.dumps(answer.body)), "")
     finally:  # what was answered before a server went away is worth seeing

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with behaviour.Job.begin(__file__, args) as job:
         train, test = detection.training_rows(job.train, args.seed), job.test_rows
         forest = fit(train, args.trees, args.leaves, args.seed)
-        threshold = 1 - human_threshold(train, args)
+        threshold = 1 - round(human_threshold(train, args), 4)
         scores = score(forest)(test)
         figures = detection.table(test, scores, threshold)
         rules = np.array([0.0 if looks_human(movement) else 1.0 for movement in job.test_movements])
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         reference = np.median(train.features[train.human & train.original], axis=0)
         job.finish(
             forest,
-            {"threshold": 1 - threshold, "features": list(NAMES), "reference": reference.tolist()},
+            {"threshold": round(1 - threshold, 4), "features": list(NAMES), "reference": reference.tolist()},
             figures,
             scores,
             threshold,

@@ -6,11 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from tests.training.people import write_people
 from tests.training.photos import write_photos
-from training import tracking
+from training import random_forest_ai, tracking
 from training.cli import DataError
 from training.network import ImageClassifier
 from training.train_efficientnet import main
@@ -141,3 +143,18 @@ def test_no_run_records_nothing() -> None:
         run.tag("a", "b")
         assert run.id is None
     assert not Path("mlflow.db").exists()
+
+
+def test_a_training_on_movements_is_recorded(here: Path) -> None:
+    import mlflow
+
+    data = write_people(here / "mouse")
+    options = ["--output_dir=drag", "--experiment=movements", "--trees=4", "--no_leave_out", "--test_share=0.25"]
+    random_forest_ai.main([f"--data_dir={data}", *options])
+    (run,) = runs("movements")
+    assert run.info.status == "FINISHED"
+    assert run.data.params["trees"] == "4"
+    assert {"auc", "equal_error_rate", "false_positives", "recall"} <= set(run.data.metrics)
+    model = mlflow.sklearn.load_model(f"runs:/{run.info.run_id}/model")
+    with np.load(here / "drag" / "rows.npz") as file:
+        assert model.predict_proba(file["features"]).shape == (len(file["features"]), 2)
