@@ -65,7 +65,10 @@ def test_wrong_movements_are_refused(rest: httpx.Client, path: str, change: dict
 
     body = json.dumps(compact(LINE) | change)  # Python's writes NaN and Infinity, which httpx would refuse
     reply = rest.post(path, content=body, headers={"content-type": "application/json"})
-    assert (reply.status_code, reply.json()["error"]["code"]) == (422, "invalid_content")
+    refused = (
+        (400, "undecodable") if b"NaN" in body.encode() or b"Infinity" in body.encode() else (422, "invalid_content")
+    )
+    assert (reply.status_code, reply.json()["error"]["code"]) == refused  # NaN is no JSON: docs/api.md
 
 
 def test_several_at_once(rest: httpx.Client) -> None:
