@@ -100,8 +100,8 @@ def evaluate(archive: Archive, folder: Path) -> tuple[MovementEvaluation, list[P
     MarserveError for an archive that cannot be used.
     """
     with tempfile.TemporaryDirectory(prefix="marserve-evaluate-") as scratch:
-        pipeline, spec = load_model(archive.path, Path(scratch, "model"), TASKS)
-        free = spec.task == "trajectory_anomaly"  # taught by the movements between the drags too
+        pipeline, _ = load_model(archive.path, Path(scratch, "model"), TASKS)
+        free = archive.handler.get("task") == "trajectory_anomaly"  # taught by the movements between the drags too
         recordings = scan(folder)
         problems: list[Problem] = []
         answered: list[tuple[Recording, Mapping[str, Any]]] = []
