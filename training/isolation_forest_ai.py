@@ -135,7 +135,7 @@ def choose(people: Rows, bots: Rows, seed: int) -> list[str]:
 
 def _mean_auc(taught: Rows, judged: Rows, names: Sequence[str], seed: int) -> float:
     scaling = fit_scaling(taught, names)
-    forest = IsolationForest(n_estimators=_CHOICE_TREES, max_samples=256, random_state=seed)
+    forest = IsolationForest(n_estimators=_CHOICE_TREES, max_samples=min(256, len(taught.family)), random_state=seed)
     forest.fit(normalise(taught, names, scaling))
     scores = -forest.score_samples(normalise(judged, names, scaling))
     return float(np.mean([detection.auc(judged, scores, family) for family in judged.families]))
