@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import skops.io
@@ -153,6 +154,6 @@ def load(folder: Path) -> tuple[Any, dict[str, Any]]:
         meta: dict[str, Any] = json.loads((folder / META).read_text())
         # A forged tree can crash the process that predicts with it: load what you trained yourself.
         model = skops.io.load(folder / MODEL, trusted=["sklearn.tree._tree.Tree"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, BadZipFile) as error:
         raise DataError(f"{folder} holds no finished training: {error}") from None
     return model, meta
