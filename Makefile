@@ -26,7 +26,7 @@ lint: .venv-dev/dev.txt ## ruff and mypy
 	@$(DEV)/mypy --no-error-summary
 
 deps: ## the Debian packages that tests want (the README says what for)
-	@$(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium curl fonts-dejavu-core git >/dev/null'
+	@$(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium curl fonts-dejavu-core git wrk >/dev/null'
 
 train: .venv-dev/dev.txt ## train the image model on DATA=images into MODELS=models
 	@$(DEV)/python training/train_efficientnet.py --data_dir $(DATA) --output_dir $(MODELS) $(ARGS)
