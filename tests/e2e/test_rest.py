@@ -65,7 +65,7 @@ def test_formats(rest: httpx.Client, photo: bytes, kind: str) -> None:
         (b"GIF89a" + bytes(100), {}, 415, "unsupported_type"),
         (b"\xff\xd8\xff" + bytes(100), {}, 400, "undecodable"),
         (b"{not json", JSON, 400, "undecodable"),
-        (b'{"data": NaN}', JSON, 400, "undecodable"),
+        (b'{"data": NaN}', JSON, 422, "invalid_content"),
         (b'{"data": "!"}', JSON, 400, "undecodable"),
         (b"[" * 100_000, JSON, 400, "undecodable"),
         (b"[1]", JSON, 422, "invalid_content"),
