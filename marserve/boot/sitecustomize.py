@@ -2,7 +2,8 @@
 
 `ts.protocol.otf_message_handler` (TorchServe 0.12.0) is the worker's only import of torch, for one
 `isinstance(value, torch.Tensor)`. While that module is loaded, a stand-in takes torch's place; afterwards the name is
-free again, so a handler that imports torch gets the real one, and from then on the check sees real tensors.
+free again, so a handler that imports torch gets the real one, and from then on the check sees real tensors. The
+module's slow codec is replaced at the same moment, before anything has taken functions out of it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
+
+import wire  # of this folder, which is on PYTHONPATH
 
 _TARGET = "ts.protocol.otf_message_handler"
 
@@ -32,7 +35,7 @@ class _TorchStandIn(ModuleType):
         raise AttributeError(f"module 'torch' is not loaded (asked for {name!r})")
 
 
-class _LoaderWithoutTorch(Loader):
+class _Loader(Loader):
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
@@ -40,6 +43,11 @@ class _LoaderWithoutTorch(Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
+        self._exec_without_torch(module)
+        if sys.modules["ts"].__version__ == wire.VERSION:
+            wire.install(module)
+
+    def _exec_without_torch(self, module: ModuleType) -> None:
         if "torch" in sys.modules:
             self._loader.exec_module(module)
             return
@@ -62,7 +70,7 @@ class _Finder(MetaPathFinder):
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.loader is not None:
-            spec.loader = _LoaderWithoutTorch(spec.loader)
+            spec.loader = _Loader(spec.loader)
         return spec
 
 
