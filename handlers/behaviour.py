@@ -6,7 +6,9 @@ An explanation leaves one feature out at a time: what would the score be if that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from handlers.tasks import Item, Row, Run, Task
 from handlers.trajectory import FEATURES, NAMES, features
 
 EXPLAINED = 5  # features in an explanation
+_NUMBERS = frozenset({int, float})  # by exact type: a bool is an int too
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -43,6 +46,7 @@ class Behaviour(Task):
         self._columns = [NAMES.index(name) for name in spec.features]
         self._features = [FEATURES[column] for column in self._columns]
         self._names = frozenset(spec.features)
+        self._pick = _in_order(spec.features)
 
     def decode(self, instance: Instance) -> Item:
         """Its `extra` has the trajectory, or the values of the features, and the pointer."""
@@ -101,17 +105,26 @@ class Behaviour(Task):
         raise NotImplementedError
 
     def _read(self, given: Any) -> NDArray[np.float32]:
+        try:
+            values = self._pick(given)
+        except (KeyError, TypeError):
+            raise self._wrong(given) from None
+        if len(given) != len(values) or not _NUMBERS.issuperset(map(type, values)):
+            raise self._wrong(given)
+        if not (max(map(abs, values)) <= _LARGEST and math.isfinite(sum(values))):  # max passes over a NaN
+            raise self._wrong(given)
+        return np.array(values, np.float32)
+
+    def _wrong(self, given: Any) -> InvalidContentError:
+        """What is wrong with features, where something is."""
         if not isinstance(given, Mapping):
-            raise InvalidContentError("'features' must be an object of names and numbers")
+            return InvalidContentError("'features' must be an object of names and numbers")
         if unknown := given.keys() - self._names:
-            raise InvalidContentError(f"unknown features {points.names(unknown)}")
+            return InvalidContentError(f"unknown features {points.names(unknown)}")
         if missing := self._names - given.keys():
-            raise InvalidContentError(f"'features' lacks {points.names(missing)}: the model takes all or a movement")
-        for feature in self._features:
-            value = given[feature.name]
-            if type(value) not in (int, float) or not abs(value) <= _LARGEST:
-                raise InvalidContentError(f"the feature {feature.name!r} must be a finite number of float32's range")
-        return np.array([given[feature.name] for feature in self._features], np.float32)
+            return InvalidContentError(f"'features' lacks {points.names(missing)}: the model takes all or a movement")
+        wrong = next(one.name for one in self._features if not _is_float32(given[one.name]))
+        return InvalidContentError(f"the feature {wrong!r} must be a finite number of float32's range")
 
 
 def checked(values: Sequence[float], count: int, where: str) -> NDArray[np.float32]:
@@ -121,6 +134,16 @@ def checked(values: Sequence[float], count: int, where: str) -> NDArray[np.float
     if any(abs(value) > _LARGEST for value in values):
         raise SpecError(f"{where} must be finite in float32")
     return np.array(values, np.float32)
+
+
+def _in_order(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """Picks these values out of a mapping."""
+    pick = itemgetter(*names)
+    return pick if len(names) > 1 else lambda given: (pick(given),)
+
+
+def _is_float32(value: Any) -> bool:
+    return type(value) in _NUMBERS and abs(value) <= _LARGEST
 
 
 def _shown(value: np.float32) -> float:

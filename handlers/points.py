@@ -23,7 +23,7 @@ TYPES = ("down", "move", "up")
 MAX_POSITION = 100_000.0  # px, either way
 MAX_DURATION = 120_000.0  # ms
 
-_POSITION = itemgetter(*AXES)
+_POSITION, _TYPED = itemgetter(*AXES), itemgetter(*AXES, "type")
 _KNOWN = frozenset({"points", *AXES, "pointer", "viewport"})
 _NUMBERS = frozenset({int, float})  # by exact type: a bool is an int too
 _TYPES = frozenset(TYPES)
@@ -95,13 +95,31 @@ def _columns(instance: Mapping[str, Any]) -> list[list[Any]]:
     if not isinstance(points, list):
         raise InvalidContentError("""'points' must be a list of {"x": px, "y": px, "t": ms}""")
     try:
-        columns = [list(column) for column in zip(*map(_POSITION, points), strict=True)] or [[], [], []]
-        typed = _TYPES.issuperset([point.get("type", "move") for point in points])
-    except (KeyError, TypeError):
+        rows = zip(*map(_TYPED, points), strict=True)
+        *columns, types = [list(column) for column in rows] or [[], [], [], []]
+    except (KeyError, TypeError):  # without types perhaps
+        return _untyped_columns(points)
+    if not _are_types(types):
+        raise _wrong_point(points)
+    return columns
+
+
+def _untyped_columns(points: list[Any]) -> list[list[Any]]:
+    try:
+        columns = [list(column) for column in zip(*map(_POSITION, points), strict=True)]
+        typed = _are_types([point.get("type", "move") for point in points])
+    except (KeyError, TypeError, AttributeError):
         raise _wrong_point(points) from None
     if not typed:
         raise _wrong_point(points)
     return columns
+
+
+def _are_types(values: list[Any]) -> bool:
+    try:
+        return _TYPES.issuperset(values)
+    except TypeError:  # a list, say, which no set holds
+        return False
 
 
 def _wrong_point(points: list[Any]) -> InvalidContentError:
