@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 from pathlib import Path
@@ -35,7 +36,7 @@ class Handler:
         )
         network = self._pipeline.network
         log.info("loaded on %s", network.provider if network else "no network")
-        _give_memory_back()
+        _settle()
         logging.getLogger().setLevel(logging.WARNING)  # TorchServe's worker would log a line per request
 
     def handle(self, rows: list[dict[str, Any]], context: Any) -> list[bytes]:
@@ -51,8 +52,13 @@ class Handler:
         return [reply.body for reply in replies]
 
 
-def _give_memory_back() -> None:
-    """What loading took and no longer needs: 12 to 17 MB of a forest's worker, which glibc would keep."""
+def _settle() -> None:
+    """What is loaded now stays: the garbage collector need not look at it again, a fifth of a worker's time otherwise.
+
+    What loading took and no longer needs goes back to the system: 12 to 17 MB of a forest's worker.
+    """
+    gc.collect()
+    gc.freeze()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl and macOS have none
     if trim is not None:
         trim(0)
