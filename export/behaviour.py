@@ -15,7 +15,6 @@ from export.errors import ExportError
 from handlers.trajectory import NAMES
 from training.behaviour import ROWS, load
 from training.cli import DataError
-from training.detection import Rows
 from training.isolation_forest_ai import anomaly, normalise
 
 TOLERANCE = 1e-5
@@ -47,18 +46,14 @@ def export_forest(checkpoint: Path, handler: dict[str, Any], target: Path) -> di
     except (DataError, OSError, KeyError, ValueError) as error:
         raise ExportError(f"{checkpoint.parent} holds no finished training: {error}") from None
     names = serving["features"]
-    unknown = np.zeros(len(features), bool)
-    rows = Rows(features, unknown.astype(str), unknown.astype(str), touch, ~unknown)
     try:
         if handler["task"] == "trajectory_classification":
             inputs = features[:, [NAMES.index(name) for name in names]]
             model = random_forest.convert(forest, len(names))
             served = scores = forest.predict_proba(inputs)[:, 1]
         else:
-            inputs = normalise(rows, names, serving["scaling"])
-            known = np.sort(np.array(serving["calibration"], np.float32)).astype(
-                np.float64
-            )  # rounded as the graph has it
+            inputs = normalise(features, touch, names, serving["scaling"])
+            known = np.sort(np.array(serving["calibration"], np.float32)).astype(float)  # rounded as the graph has it
             model = isolation_forest.convert(forest, len(names), known)
             served, scores = anomaly(forest, known, inputs), -forest.score_samples(inputs)
     except (AttributeError, TypeError, KeyError) as error:

@@ -3,7 +3,7 @@
 Before anything is measured, a movement loses what belongs to its recorder: time starts at 0, the path at (0, 0),
 positions are resampled at RATE and rounded to whole pixels. What is left is the movement.
 
-Many movements are computed at once: their samples lie end to end in flat arrays (`_Rows`).
+Many movements are computed at once: their samples lie end to end in flat arrays (`ragged`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from handlers.ragged import Floats, Rows, ratio
+
 MIN_POINTS, MAX_POINTS = 8, 5000
 POINTERS = ("mouse", "touch")
 RATE = 50.0  # samples per second; screens and mice report at 60 and more
@@ -25,8 +27,6 @@ CURVE_DEGREES = (3, 7)  # a program's curve is of the first, a hand's hardly of 
 SLOW_STEP = 3.0  # px: a hand that slow still holds its direction, noise does not
 SUBMOVEMENT_SHARE = 0.1  # of the peak speed: a lower bump is no sub-movement
 _NOISE = 1e-6  # rad, and px: what is smaller comes from the arithmetic
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,95 +134,20 @@ def expand(values: NDArray[Any]) -> NDArray[Any]:
     return expanded
 
 
-class _Rows:
-    """Rows of different lengths, none empty, end to end in flat arrays."""
-
-    def __init__(self, lengths: NDArray[np.int64]) -> None:
-        self.lengths = lengths
-        self.ends = lengths.cumsum()  # one past the last of each row
-        self.starts = self.ends - lengths
-        self._inside = np.ones(self.ends[-1] - 1, bool)  # is the pair (i, i + 1) of one row?
-        self._inside[self.ends[:-1] - 1] = False
-
-    def shorter(self) -> _Rows:
-        """The rows of `diff` and `pairs`."""
-        return _Rows(self.lengths - 1)
-
-    def spread(self, per_row: NDArray[Any]) -> NDArray[Any]:
-        return per_row.repeat(self.lengths)
-
-    def pairs(self, flat: Floats) -> tuple[Floats, Floats]:
-        """Each element that has a next one in its row, and the next one."""
-        return flat[:-1][self._inside], flat[1:][self._inside]
-
-    def triples(self, flat: Floats) -> tuple[Floats, Floats, Floats, _Rows]:
-        """Each element that has two next ones in its row, those two, and the rows they form."""
-        inside = self._inside[:-1] & self._inside[1:]
-        return flat[:-2][inside], flat[1:-1][inside], flat[2:][inside], _Rows(self.lengths - 2)
-
-    def diff(self, flat: Floats) -> Floats:
-        first, second = self.pairs(flat)
-        return second - first
-
-    def sum(self, flat: NDArray[Any]) -> Floats:
-        total: Floats = np.add.reduceat(flat, self.starts, dtype=np.float64)
-        return total
-
-    def mean(self, flat: NDArray[Any]) -> Floats:
-        mean: Floats = self.sum(flat) / self.lengths
-        return mean
-
-    def max(self, flat: Floats) -> Floats:
-        highest: Floats = np.maximum.reduceat(flat, self.starts)
-        return highest
-
-    def std(self, flat: Floats) -> Floats:
-        return np.sqrt(np.maximum(self.mean(flat**2) - self.mean(flat) ** 2, 0))
-
-    def first(self, is_it: NDArray[np.bool_]) -> Floats:
-        """How many elements of each row come before the first True; all, where there is none."""
-        index = np.where(is_it, np.arange(len(is_it)), len(is_it))
-        return np.asarray(np.minimum(np.minimum.reduceat(index, self.starts), self.ends) - self.starts)
-
-    def ordered(self, flat: Floats) -> Floats:
-        """Every row sorted."""
-        row = np.arange(len(self.lengths)).repeat(self.lengths)
-        return flat[np.lexsort((flat, row))]
-
-    def correlation(self, a: Floats, b: Floats, weight: Floats | None = None) -> tuple[Floats, Floats]:
-        """Pearson's correlation, and the slope of b over a; 0 where a or b does not vary. `weight` is 0 or 1."""
-        w = np.ones_like(a) if weight is None else weight
-        n = np.maximum(self.sum(w), 1)
-        a, size_of_a = self._centred(a, w, n)
-        b, size_of_b = self._centred(b, w, n)
-        ab = self.sum(a * b) * (size_of_b > 0)
-        return _ratio(ab, np.sqrt(size_of_a * size_of_b)), _ratio(ab, size_of_a)
-
-    def _centred(self, flat: Floats, w: Floats, n: Floats) -> tuple[Floats, Floats]:
-        """What is left without the mean, and its sum of squares; 0 where it is no more than the mean's rounding."""
-        centred = (flat - self.spread(self.sum(flat * w) / n)) * w
-        squares = self.sum(centred**2)
-        return centred, np.where(squares > 1e-24 * self.sum((flat * w) ** 2), squares, 0)
-
-    def memory(self, flat: Floats) -> Floats:
-        """Correlation of each element with the next one."""
-        return self.shorter().correlation(*self.pairs(flat))[0]
-
-
 def _intervals(trajectories: Sequence[Trajectory]) -> dict[str, Floats]:
     """What the recorder's own clock tells, in whole ms, as most of them keep it."""
-    rows = _Rows(np.array([len(one.t) for one in trajectories]))
+    rows = Rows(np.array([len(one.t) for one in trajectories]))
     gaps = rows.diff(np.concatenate([one.t - one.t[0] for one in trajectories]).round())
     rows = rows.shorter()
-    pairs = _Rows(np.maximum(rows.lengths - 1, 1))
+    pairs = Rows(np.maximum(rows.lengths - 1, 1))
     repeats = np.abs(rows.diff(gaps)) < 1 if rows.lengths.min() > 1 else np.zeros(pairs.ends[-1])
     return {
-        "interval_variation": _ratio(rows.std(gaps), rows.mean(gaps)),
+        "interval_variation": ratio(rows.std(gaps), rows.mean(gaps)),
         "interval_repeats": pairs.mean(repeats),
     }
 
 
-def _resample(trajectories: Sequence[Trajectory]) -> tuple[Floats, Floats, _Rows, Floats]:
+def _resample(trajectories: Sequence[Trajectory]) -> tuple[Floats, Floats, Rows, Floats]:
     """Whole pixels relative to the start, at RATE, the rows they form, and the durations in ms.
 
     One search serves all: their times are laid one behind the other, with a gap between them. The interpolation has
@@ -234,13 +159,13 @@ def _resample(trajectories: Sequence[Trajectory]) -> tuple[Floats, Floats, _Rows
     t = t - t[starts].repeat(lengths)
     duration = t[starts + lengths - 1]
     step = 1000 / RATE
-    rows = _Rows(np.maximum(np.ceil(duration / step).astype(np.int64) + 1, MIN_SAMPLES))
+    rows = Rows(np.maximum(np.ceil(duration / step).astype(np.int64) + 1, MIN_SAMPLES))
     begin = (duration + step).cumsum() - duration
     at = (np.arange(rows.ends[-1]) - rows.spread(rows.starts)) * step
     at = np.minimum(at, rows.spread(duration))
     before = np.searchsorted(t + begin.repeat(lengths), at + rows.spread(begin), "right") - 1
     after = np.minimum(before + 1, rows.spread(starts + lengths - 1))
-    share = _ratio(at - t[before], t[after] - t[before])
+    share = ratio(at - t[before], t[after] - t[before])
     x, y = (np.rint(v[before] - v[rows.spread(starts)] + share * (v[after] - v[before])) for v in (x, y))
     x[rows.starts] = y[rows.starts] = 0  # also where several points share the first time
     return x, y, rows, duration
@@ -263,10 +188,10 @@ def _movement(trajectories: Sequence[Trajectory]) -> dict[str, Floats]:
     )
 
 
-def _shape(x: Floats, y: Floats, samples: _Rows, path_length: Floats) -> dict[str, Floats]:
+def _shape(x: Floats, y: Floats, samples: Rows, path_length: Floats) -> dict[str, Floats]:
     end_x, end_y = x[samples.ends - 1], y[samples.ends - 1]
     displacement = np.hypot(end_x, end_y)
-    along_x, along_y = _ratio(end_x, displacement), _ratio(end_y, displacement)  # (0, 0) for a closed path
+    along_x, along_y = ratio(end_x, displacement), ratio(end_y, displacement)  # (0, 0) for a closed path
     closed = displacement == 0
     along = x * samples.spread(along_x) + y * samples.spread(along_y)
     beside = np.abs(y * samples.spread(along_x) - x * samples.spread(along_y))
@@ -274,15 +199,15 @@ def _shape(x: Floats, y: Floats, samples: _Rows, path_length: Floats) -> dict[st
     rough = [here - (before + here + after) / 3 for before, here, after, _ in map(samples.triples, (x, y))]
     return {
         "displacement": displacement,
-        "straightness": _ratio(displacement, path_length),
+        "straightness": ratio(displacement, path_length),
         "max_deviation": samples.max(beside),
         "mean_deviation": samples.mean(beside),
         "overshoot": np.maximum(samples.max(along) - displacement, 0),
-        "path_roughness": np.sqrt(_Rows(samples.lengths - 2).mean(rough[0] ** 2 + rough[1] ** 2)),
+        "path_roughness": np.sqrt(Rows(samples.lengths - 2).mean(rough[0] ** 2 + rough[1] ** 2)),
     }
 
 
-def _curve(x: Floats, y: Floats, way: Floats, samples: _Rows) -> dict[str, Floats]:
+def _curve(x: Floats, y: Floats, way: Floats, samples: Rows) -> dict[str, Floats]:
     """What polynomials of the way travelled leave of the path. The fit is one product with a constant matrix."""
     travelled = np.zeros(len(x))
     inside = np.ones(len(x), bool)
@@ -305,11 +230,11 @@ def _curve(x: Floats, y: Floats, way: Floats, samples: _Rows) -> dict[str, Float
     centred = bend - bend.mean(1, keepdims=True)
     return {
         "bending": size,
-        "bending_variation": _ratio(np.abs(bend).std(1), size),
-        "bending_memory": _ratio((centred[:, 1:] * centred[:, :-1]).sum(1), (centred**2).sum(1)),
+        "bending_variation": ratio(np.abs(bend).std(1), size),
+        "bending_memory": ratio((centred[:, 1:] * centred[:, :-1]).sum(1), (centred**2).sum(1)),
         "curve_residual": np.sqrt((coarse**2).sum((1, 2)) / CURVE_POINTS),
         "fine_residual": np.sqrt(variance / CURVE_POINTS),
-        "residual_memory": _ratio((fine[:, :, 1:] * fine[:, :, :-1]).sum((1, 2)), variance),
+        "residual_memory": ratio((fine[:, :, 1:] * fine[:, :, :-1]).sum((1, 2)), variance),
     }
 
 
@@ -322,7 +247,7 @@ def _residual_matrix(degree: int) -> Floats:
 _RESIDUALS = tuple(_residual_matrix(degree) for degree in CURVE_DEGREES)
 
 
-def _speed(speed: Floats, steps: _Rows) -> dict[str, Floats]:
+def _speed(speed: Floats, steps: Rows) -> dict[str, Floats]:
     """Of the speed in px/s, one per step."""
     mean, peak = steps.mean(speed), steps.max(speed)
     ordered = steps.ordered(speed)
@@ -343,12 +268,12 @@ def _speed(speed: Floats, steps: _Rows) -> dict[str, Floats]:
         "max_speed": peak,
         "median_speed": ordered[steps.starts + half],
         "slow_speed": ordered[steps.starts + steps.lengths // 10],
-        "speed_variation": _ratio(steps.std(speed), mean),
+        "speed_variation": ratio(steps.std(speed), mean),
         "speed_memory": steps.memory(speed),
-        "speed_roughness": _ratio(gains.shorter().mean(np.abs(here - (before + here + after) / 3)), mean),
-        "start_speed": _ratio(mean_between(steps.starts, steps.starts + tenth), mean),
-        "end_speed": _ratio(mean_between(steps.ends - tenth, steps.ends), mean),
-        "second_half_speed": _ratio(mean_between(steps.starts + half, steps.ends), 2 * mean),
+        "speed_roughness": ratio(gains.shorter().mean(np.abs(here - (before + here + after) / 3)), mean),
+        "start_speed": ratio(mean_between(steps.starts, steps.starts + tenth), mean),
+        "end_speed": ratio(mean_between(steps.ends - tenth, steps.ends), mean),
+        "second_half_speed": ratio(mean_between(steps.starts + half, steps.ends), 2 * mean),
         "time_to_peak_speed": steps.first(speed == steps.spread(peak)) / steps.lengths,
         "mean_acceleration": gains.mean(np.abs(gain)),
         "max_acceleration": np.maximum(gains.max(gain), 0),
@@ -358,15 +283,15 @@ def _speed(speed: Floats, steps: _Rows) -> dict[str, Floats]:
     }
 
 
-def _jerk(dx: Floats, dy: Floats, steps: _Rows, path_length: Floats) -> dict[str, Floats]:
+def _jerk(dx: Floats, dy: Floats, steps: Rows, path_length: Floats) -> dict[str, Floats]:
     second = steps.shorter()
     x, y = (second.diff(steps.diff(v)) for v in (dx, dy))
     mean_square = second.shorter().mean(x**2 + y**2) * RATE**6  # (px/s3)^2
-    dimensionless = mean_square * _ratio((steps.lengths / RATE) ** 6, path_length**2)
+    dimensionless = mean_square * ratio((steps.lengths / RATE) ** 6, path_length**2)
     return {"jerk": np.sqrt(mean_square), "log_dimensionless_jerk": np.log1p(dimensionless)}
 
 
-def _turns(dx: Floats, dy: Floats, way: Floats, steps: _Rows) -> dict[str, Floats]:
+def _turns(dx: Floats, dy: Floats, way: Floats, steps: Rows) -> dict[str, Floats]:
     """Turns between a moving step and the moving step before it, whatever pause lies between."""
     moving = way > 0
     index = np.arange(len(way))
@@ -378,7 +303,7 @@ def _turns(dx: Floats, dy: Floats, way: Floats, steps: _Rows) -> dict[str, Float
     size = np.abs(turn)
     count = np.maximum(steps.sum(turning), 1)
     path_length, duration = steps.sum(way), steps.lengths / RATE
-    curvature = _ratio(size, (way + way[before]) / 2)  # rad/px
+    curvature = ratio(size, (way + way[before]) / 2)  # rad/px
     curved = turning & (size > 0)
     log_curvature, log_speed = (np.log(np.where(curved, v, 1)) for v in (curvature, way))
     fit, slope = steps.correlation(log_curvature, log_speed, curved)
@@ -389,22 +314,22 @@ def _turns(dx: Floats, dy: Floats, way: Floats, steps: _Rows) -> dict[str, Float
     return {
         "mean_angular_velocity": steps.sum(size) / duration,
         "max_angular_velocity": steps.max(size) * RATE,
-        "mean_curvature": _ratio(steps.sum(size), path_length),
+        "mean_curvature": ratio(steps.sum(size), path_length),
         "net_turn": np.abs(net),
         "turn_variation": np.sqrt(np.maximum(squares / count - (net / count) ** 2, 0)),
         "turn_memory": steps.memory(turn),
         "straight_steps": steps.sum(turning & (size == 0)) / count,
-        "slow_wiggle": _ratio(steps.sum(size * (way <= SLOW_STEP)), steps.sum(turning & (way <= SLOW_STEP))),
+        "slow_wiggle": ratio(steps.sum(size * (way <= SLOW_STEP)), steps.sum(turning & (way <= SLOW_STEP))),
         "reversals": steps.sum(size > np.pi / 2) / count,
         "power_law_exponent": slope,
         "power_law_fit": fit,
         "x_direction_changes": _reversals(dx, steps) / duration,
         "y_direction_changes": _reversals(dy, steps) / duration,
-        "turn_direction_changes": _ratio(turned_back, both),
+        "turn_direction_changes": ratio(turned_back, both),
     }
 
 
-def _reversals(along: Floats, steps: _Rows) -> Floats:
+def _reversals(along: Floats, steps: Rows) -> Floats:
     """How often the sign changes; a rest does not hide a change."""
     sign = np.sign(along)
     last = np.maximum.accumulate(np.where(sign != 0, np.arange(len(sign)), -1))
@@ -413,7 +338,7 @@ def _reversals(along: Floats, steps: _Rows) -> Floats:
     return steps.sum(within & (sign * sign[np.maximum(before, 0)] < 0))
 
 
-def _pauses(way: Floats, steps: _Rows) -> dict[str, Floats]:
+def _pauses(way: Floats, steps: Rows) -> dict[str, Floats]:
     still = way == 0
     index = np.arange(len(still))
     moved = np.maximum.accumulate(np.where(still, -1, index))
@@ -427,8 +352,3 @@ def _pauses(way: Floats, steps: _Rows) -> dict[str, Floats]:
         "start_pause": start * step,
         "end_pause": (steps.ends - 1 - last) * step,
     }
-
-
-def _ratio(a: Floats, b: Floats) -> Floats:
-    """a / b, and 0 where b is 0."""
-    return np.divide(a, b, out=np.zeros(np.broadcast_shapes(np.shape(a), np.shape(b))), where=b != 0)

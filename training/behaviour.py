@@ -96,7 +96,7 @@ class Job:
                 args,
                 train,
                 rows_of(entries),
-                [entry[0] for entry in entries],
+                [entry.movement for entry in entries],
                 data,
                 record,
             )

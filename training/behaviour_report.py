@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
@@ -15,18 +14,12 @@ from sklearn.metrics import det_curve, roc_curve
 
 from handlers.trajectory import FEATURES, Trajectory
 from training.detection import Rows, Scores
+from training.figures import subplots
 from training.movements import HUMAN
 
 TEMPLATE = Path(__file__).with_name("behaviour_report.html")
 _SHOWN = 6  # movements of each family
 _MOST_FEATURES = 20  # in the picture of the importances
-_STYLE: Any = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "savefig.dpi": 110,
-}
 
 
 def write_report(
@@ -57,7 +50,7 @@ def write_report(
 
 def curves(rows: Rows, scores: Scores, threshold: float) -> Figure:
     """ROC, and the same errors on logarithmic axes (DET), per family of bots."""
-    figure, (roc, det) = _figure(9, 4, columns=2)
+    figure, (roc, det) = subplots(9, 4, columns=2)
     for family in rows.families:
         chosen = rows.human | (rows.family == family)
         truth, scored = ~rows.human[chosen], scores[chosen]
@@ -78,7 +71,7 @@ def curves(rows: Rows, scores: Scores, threshold: float) -> Figure:
 def histograms(rows: Rows, scores: Scores, threshold: float) -> Figure:
     """How the scores of people and of each family lie."""
     families = [HUMAN, *rows.families]
-    figure, axes = _figure(8, 0.75 * len(families), rows=len(families), sharex=True)
+    figure, axes = subplots(8, 0.75 * len(families), rows=len(families), sharex=True)
     bins = np.linspace(scores.min(), scores.max(), 61)
     for axis, family in zip(axes, families, strict=True):
         axis.hist(scores[rows.family == family], bins, color="tab:green" if family == HUMAN else "tab:red", alpha=0.7)
@@ -92,7 +85,7 @@ def histograms(rows: Rows, scores: Scores, threshold: float) -> Figure:
 def importances(of: Mapping[str, float]) -> Figure:
     """How much AUC is lost on the test where a feature is shuffled."""
     chosen = sorted(of.items(), key=lambda item: item[1])[-_MOST_FEATURES:]
-    figure, (axis,) = _figure(6, 0.8 + 0.22 * len(chosen))
+    figure, (axis,) = subplots(6, 0.8 + 0.22 * len(chosen))
     axis.barh([name for name, _ in chosen], [value for _, value in chosen], color="tab:blue", height=0.7)
     axis.set_xlabel("AUC lost where the feature is shuffled")
     axis.tick_params(axis="y", labelsize=7)
@@ -103,7 +96,7 @@ def importances(of: Mapping[str, float]) -> Figure:
 def drawn(rows: Rows, movements: Sequence[Trajectory], scores: Scores, threshold: float) -> Figure:
     """A few movements of each family; a point per report of the mouse, red where it is flagged."""
     families = [HUMAN, *rows.families]
-    figure, axes = _figure(1.5 * _SHOWN, 1.3 * len(families), rows=len(families), columns=_SHOWN)
+    figure, axes = subplots(1.5 * _SHOWN, 1.3 * len(families), rows=len(families), columns=_SHOWN)
     random = np.random.default_rng(0)
     for axis in axes:
         axis.set_axis_off()
@@ -117,11 +110,3 @@ def drawn(rows: Rows, movements: Sequence[Trajectory], scores: Scores, threshold
             axis.margins(0.15)
         axes[line * _SHOWN].set_title(family, fontsize=8, loc="left")
     return figure
-
-
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list[Any]]:
-    """Inches; drawn without a display."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False, **options)
-    return figure, list(axes.flat)

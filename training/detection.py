@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +26,24 @@ _BLOCK = 512  # movements whose features are computed at once
 Scores = NDArray[np.float64]  # (rows,): the higher, the more it looks like a bot
 
 
+class Entry(NamedTuple):
+    movement: Trajectory
+    family: str  # HUMAN or a bot's
+    source: str  # who made it, or in whose place a bot made it
+    in_session: bool  # of a person's session; otherwise a stroke recorded on some device
+    original: bool = True  # no variation of another one
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """One row per movement."""
+    """One row per movement; an `Entry` says what its columns are."""
 
     features: NDArray[np.float32]  # (rows, features)
-    family: NDArray[np.str_]  # (rows,): HUMAN or a bot's
-    source: NDArray[np.str_]  # (rows,): who made it, or in whose place a bot made it
-    touch: NDArray[np.bool_]  # (rows,)
-    original: NDArray[np.bool_]  # (rows,): no variation of another row
+    touch: NDArray[np.bool_]  # (rows,), as the others
+    family: NDArray[np.str_]
+    source: NDArray[np.str_]
+    in_session: NDArray[np.bool_]
+    original: NDArray[np.bool_]
 
     @property
     def human(self) -> NDArray[np.bool_]:
@@ -53,8 +62,7 @@ class Rows:
         weights = np.zeros(len(self.family))
         for family in self.families:
             weights[self.family == family] = 1 / np.count_nonzero(self.family == family)
-        stroke = np.char.startswith(self.source, HUMAN)
-        parts = [(self.human & ~stroke, 2.0), (self.human & stroke, 1.0)]
+        parts = [(self.human & self.in_session, 2.0), (self.human & ~self.in_session, 1.0)]
         present = [(rows, share) for rows, share in parts if rows.any()]
         for rows, share in present:
             weights[rows] = share * max(len(self.families), 1) / sum(s for _, s in present) / np.count_nonzero(rows)
@@ -65,22 +73,22 @@ def training_rows(recordings: Sequence[Recording], seed: int, variations: bool =
     """People's movements with variations, a bot of every family in place of each, and the bots that were recorded."""
     random = np.random.default_rng(seed)
     kept = [(r, movement) for r in recordings for movement in r.movements]
-    entries: list[tuple[Trajectory, str, str, bool]] = []
+    entries: list[Entry] = []
     for recording, movement in tqdm(kept, "synthesising", unit="movement", leave=False, disable=None):
         copies = VARIATIONS["sessions" if recording.in_session else "strokes"]
         for index in range(1 + copies if variations else 1):
             one = varied(movement, random) if index else movement
-            entries.append((one, recording.family, recording.source, index == 0))
+            place = (recording.source, recording.in_session, index == 0)
+            entries.append(Entry(one, recording.family, *place))
             if recording.family == HUMAN:
-                bots = ((family, synthesise(family, one, random)) for family in FAMILIES)
-                entries += [(bot, family, recording.source, index == 0) for family, bot in bots]
+                entries += [Entry(synthesise(family, one, random), family, *place) for family in FAMILIES]
     return rows_of(entries)
 
 
 def human_rows(recordings: Sequence[Recording]) -> Rows:
     """People's movements alone."""
     people = [recording for recording in recordings if recording.family == HUMAN]
-    return rows_of([(movement, HUMAN, one.source, True) for one in people for movement in one.movements])
+    return rows_of([Entry(movement, HUMAN, one.source, one.in_session) for one in people for movement in one.movements])
 
 
 def write_test(recordings: Sequence[Recording], folder: Path, seed: int) -> None:
@@ -104,22 +112,23 @@ def write_test(recordings: Sequence[Recording], folder: Path, seed: int) -> None
                 write_stroke(folder / f"bot_{family}" / recording.source / f"{stem}_{index}.txt", bot)
 
 
-def read_test(folder: Path, free: bool) -> list[tuple[Trajectory, str, str, bool]]:
-    """What `write_test` wrote: the movements with family and source."""
+def read_test(folder: Path, free: bool) -> list[Entry]:
+    """What `write_test` wrote."""
     entries = []
     for path in tqdm(sorted(folder.rglob("*.*")), "reading", unit="file", leave=False, disable=None):
         kind, source = path.relative_to(folder).parts[:2]
-        entries += [(movement, kind.removeprefix("bot_"), source, True) for movement in read_recording(path, free)]
+        place = (kind.removeprefix("bot_"), source, path.suffix == ".csv")
+        entries += [Entry(movement, *place) for movement in read_recording(path, free)]
     return entries
 
 
-def rows_of(entries: Sequence[tuple[Trajectory, str, str, bool]]) -> Rows:
-    movements, family, source, original = zip(*entries, strict=True)
+def rows_of(entries: Sequence[Entry]) -> Rows:
+    movements, *columns = zip(*entries, strict=True)
     blocks = range(0, len(movements), _BLOCK)
     bar = tqdm(blocks, "features", unit="block", leave=False, disable=None)
     computed = np.concatenate([features(movements[start : start + _BLOCK]) for start in bar])
     touch = np.array([movement.pointer == "touch" for movement in movements])
-    return Rows(computed, np.array(family), np.array(source), touch, np.array(original))
+    return Rows(computed, touch, *map(np.array, columns))
 
 
 def auc(rows: Rows, scores: Scores, family: str | None = None) -> float:
@@ -172,7 +181,7 @@ def leave_out(
     for family in test.families:
         score = fit(train.where(train.family != family))
         yield family, {"left_out_auc": auc(test, score(test), family)}
-    devices = sorted({source for source in train.source[train.human].tolist() if source.startswith(HUMAN)})
+    devices = np.unique(train.source[train.human & ~train.in_session]).tolist()
     for device in devices:
         score = fit(train.where(train.source != device))
         others = test.where(test.human & (test.source != device))

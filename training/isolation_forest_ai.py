@@ -59,11 +59,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         names = list(args.features)
         scaling = fit_scaling(people, names)
         forest = IsolationForest(n_estimators=args.trees, max_samples=args.samples, random_state=args.seed)
-        forest.fit(normalise(people, names, scaling))
-        known = np.sort(-forest.score_samples(normalise(calibrating, names, scaling)))
+        forest.fit(normalise(people.features, people.touch, names, scaling))
+        known = np.sort(-forest.score_samples(normalise(calibrating.features, calibrating.touch, names, scaling)))
         known = known[np.linspace(0, len(known) - 1, min(CALIBRATION, len(known))).round().astype(int)]
         test = job.test_rows
-        rows = normalise(test, names, scaling)
+        rows = normalise(test.features, test.touch, names, scaling)
         scores = anomaly(forest, known, rows)
         figures = detection.table(test, scores, args.threshold)
 
@@ -90,11 +90,14 @@ def fit_scaling(people: Rows, names: Sequence[str]) -> Scaling:
 
 
 def normalise(
-    rows: Rows, names: Sequence[str], scaling: Mapping[str, Mapping[str, Sequence[float]]]
+    features: NDArray[np.float32],
+    touch: NDArray[np.bool_],
+    names: Sequence[str],
+    scaling: Mapping[str, Mapping[str, Sequence[float]]],
 ) -> NDArray[np.float32]:
-    """(rows, names), as handlers/tasks/trajectory_anomaly.py does it."""
-    values = compress(rows.features[:, [NAMES.index(name) for name in names]])
-    for pointer, chosen in (("mouse", ~rows.touch), ("touch", rows.touch)):
+    """All features of movements, and whether touch made them -> (rows, names), as tasks/trajectory_anomaly.py does."""
+    values = compress(features[:, [NAMES.index(name) for name in names]])
+    for pointer, chosen in (("mouse", ~touch), ("touch", touch)):
         centre, scale = (np.array(scaling[pointer][key], np.float32) for key in ("center", "scale"))
         values[chosen] = (values[chosen] - centre) / scale
     return values
@@ -136,8 +139,8 @@ def choose(people: Rows, bots: Rows, seed: int) -> list[str]:
 def _mean_auc(taught: Rows, judged: Rows, names: Sequence[str], seed: int) -> float:
     scaling = fit_scaling(taught, names)
     forest = IsolationForest(n_estimators=_CHOICE_TREES, max_samples=min(256, len(taught.family)), random_state=seed)
-    forest.fit(normalise(taught, names, scaling))
-    scores = -forest.score_samples(normalise(judged, names, scaling))
+    forest.fit(normalise(taught.features, taught.touch, names, scaling))
+    scores = -forest.score_samples(normalise(judged.features, judged.touch, names, scaling))
     return float(np.mean([detection.auc(judged, scores, family) for family in judged.families]))
 
 
@@ -145,11 +148,10 @@ def _apart(people: Rows, seed: int) -> tuple[Rows, Rows]:
     """To teach the forest, and to calibrate it on people that it has not seen: a quarter of the people, and of the
     strokes a quarter of every device's movements."""
     random = np.random.default_rng(seed)
-    stroke = np.char.startswith(people.source, "human")
-    names = np.unique(people.source[~stroke])
+    names = np.unique(people.source[people.in_session])
     apart = np.where(
-        stroke,
-        random.random(len(stroke)) < 0.25,
+        ~people.in_session,
+        random.random(len(people.in_session)) < 0.25,
         np.isin(people.source, random.permutation(names)[: max(1, len(names) // 4)]),
     )
     return people.where(~apart), people.where(apart)

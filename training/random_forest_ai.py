@@ -114,8 +114,7 @@ def human_threshold(train: Rows, args: argparse.Namespace) -> float:
 def _people(train: Rows) -> NDArray[np.str_]:
     """Whom a fold keeps together: a person, or one in fifty movements of a device of strokes."""
     number = (np.cumsum(train.original & train.human) % 50).astype(str)
-    stroke = np.char.startswith(train.source, "human") | np.char.startswith(train.source, "bot")
-    return np.where(stroke, np.char.add(train.source, number), train.source)
+    return np.where(train.in_session, train.source, np.char.add(train.source, number))
 
 
 def _left_out(train: Rows, test: Rows, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, float]]]:

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from jinja2 import Environment, FileSystemLoader
@@ -28,6 +27,7 @@ from training.assess import Assessment, assess
 from training.captcha_dataset import fingerprint, readable, scan
 from training.checkpoint import BEST, META
 from training.cli import DataError, run_script
+from training.figures import subplots
 from training.fit import Machine
 from training.network import ImageClassifier
 from training.splits import parts_of
@@ -35,13 +35,6 @@ from training.splits import parts_of
 TEMPLATE = Path(__file__).with_name("report.html")
 _MISTAKES = 40  # on the contact sheet
 _WORST = 30  # classes in the picture; the page lists all
-_STYLE: Any = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "savefig.dpi": 110,
-}
 
 
 def write_report(folder: Path, meta: Mapping[str, Any], assessment: Assessment) -> Path:
@@ -84,7 +77,7 @@ def write_report(folder: Path, meta: Mapping[str, Any], assessment: Assessment) 
 
 def curves(history: Sequence[Mapping[str, float]], best: float) -> Figure:
     """Loss, accuracy and learning rate by epoch."""
-    figure, axes = _figure(10, 3.2, columns=3)
+    figure, axes = subplots(10, 3.2, columns=3)
     epochs = [scores["epoch"] for scores in history]
     for axis, name in zip(axes, ("loss", "accuracy"), strict=False):
         axis.plot(epochs, [scores[f"train_{name}"] for scores in history], ".-", label="training (varied images)")
@@ -107,7 +100,7 @@ def curves(history: Sequence[Mapping[str, float]], best: float) -> Figure:
 def confusion(assessment: Assessment) -> Figure:
     """Images by true and predicted group."""
     side = 2.6 + 0.4 * len(assessment.groups)
-    figure, (axis,) = _figure(side, side)
+    figure, (axis,) = subplots(side, side)
     axis.grid(visible=False)
     ConfusionMatrixDisplay.from_predictions(
         assessment.truth,
@@ -124,7 +117,7 @@ def confusion(assessment: Assessment) -> Figure:
 
 def calibration(assessment: Assessment) -> Figure:
     """How often predictions of a confidence are right; below it, how many there are."""
-    figure, (curve, counts) = _figure(4, 4.2, rows=2, height_ratios=(3, 1))
+    figure, (curve, counts) = subplots(4, 4.2, rows=2, height_ratios=(3, 1))
     right, confidence = calibration_curve(assessment.right, assessment.confidence, n_bins=10)
     curve.plot([0, 1], [0, 1], ":", color="grey", label="perfect")
     curve.plot(confidence, right, "o-", label="this model")
@@ -138,7 +131,7 @@ def calibration(assessment: Assessment) -> Figure:
 def classes(assessment: Assessment) -> Figure:
     """Accuracy of the classes with the lowest."""
     worst = list(assessment.accuracy_of_classes().items())[:_WORST]
-    figure, (axis,) = _figure(6, 0.8 + 0.22 * len(worst))
+    figure, (axis,) = subplots(6, 0.8 + 0.22 * len(worst))
     names, shares = [name for name, _ in worst][::-1], [share for _, share in worst][::-1]
     axis.barh(names, shares, color="tab:blue", height=0.7)
     axis.axvline(float(assessment.right.mean()), color="grey", linestyle=":", label="all images")
@@ -154,7 +147,7 @@ def mistakes(assessment: Assessment) -> Figure:
     """Contact sheet of the wrong predictions that the network was surest of."""
     chosen = assessment.mistakes()[:_MISTAKES]
     rows = max(1, -(-len(chosen) // 8))
-    figure, axes = _figure(10, 1.6 * rows, rows=rows, columns=8)
+    figure, axes = subplots(10, 1.6 * rows, rows=rows, columns=8)
     for axis in axes:
         axis.axis("off")
     for axis, index in zip(axes, chosen, strict=False):
@@ -163,14 +156,6 @@ def mistakes(assessment: Assessment) -> Figure:
         group = assessment.groups[assessment.predicted[index]]
         axis.set_title(f"{photo.class_name}\n{group} {assessment.confidence[index]:.2f}", fontsize=7)
     return figure
-
-
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list[Any]]:
-    """Inches; drawn without a display."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False, **options)
-    return figure, list(axes.flat)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from handlers.trajectory import FEATURES, MAX_POINTS, MIN_POINTS, NAMES, Floats, Trajectory, compress, features
+from handlers.ragged import Floats
+from handlers.trajectory import FEATURES, MAX_POINTS, MIN_POINTS, NAMES, Trajectory, compress, features
 
 STEP = 20.0  # ms between two samples: with reports in this beat, resampling changes nothing
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=100)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.export.models import pack_red_or_blue
+from tests.paths import ROOT
 
 # For generated cases: a busy machine is no failure.
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -39,3 +42,17 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
     return folder
+
+
+def evaluated_alone(archive: Path, folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """What `marserve evaluate --json` prints in a process of its own, and which heavy packages that has loaded."""
+    code = (
+        "import sys; from marserve.cli import main\n"
+        "try: main()\n"
+        "finally: print(*{'torch', 'torchvision', 'sklearn', 'onnx', 'scipy', 'pandas'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, "evaluate", str(archive), "--data_dir", str(folder), "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == ""
+    found, heavy = done.stdout.splitlines()
+    return json.loads(found), heavy.split()

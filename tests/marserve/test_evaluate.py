@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from tests.export.models import ROOT, flat, load, unpack
 from tests.handlers.networks import LABELS, write_classifier
 from tests.handlers.networks import SIDE as NETWORK_SIDE
 from tests.images import encode
+from tests.marserve.conftest import evaluated_alone
 from tests.marserve.test_archive import members, write
 from tests.marserve.test_cli import Capture, run
 
@@ -232,18 +231,9 @@ def test_of_many_classes_the_report_has_the_worst(scored: Run) -> None:
 
 
 def test_nothing_heavy_is_loaded(archive: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys; from marserve.cli import main\n"
-        "try: main()\n"
-        "finally: print(*{'torch', 'torchvision', 'sklearn', 'onnx', 'scipy', 'pandas'} & set(sys.modules))"
-    )
-    folder = fill(tmp_path / "data", TWO_LEVELS)
-    command = [sys.executable, "-c", code, "evaluate", str(archive), "--data_dir", str(folder), "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    found, heavy = done.stdout.splitlines()
-    assert json.loads(found)["accuracy"] == 0.8
-    assert heavy == ""
-    assert done.stderr == ""
+    found, heavy = evaluated_alone(archive, fill(tmp_path / "data", TWO_LEVELS))
+    assert found["accuracy"] == 0.8
+    assert not heavy
 
 
 def colours(folder: Path, **options: Any) -> Path:

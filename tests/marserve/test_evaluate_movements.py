@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +22,9 @@ from marserve import evaluate_movements
 from marserve.archive import read_archive
 from marserve.errors import MarserveError
 from marserve.evaluate_movements import BATCH, Recording, evaluate, scan
-from tests.export.models import ROOT, load, unpack
+from tests.export.models import load, unpack
 from tests.handlers.networks import write_scorer
+from tests.marserve.conftest import evaluated_alone
 from tests.marserve.test_cli import Capture, run
 from training.movements import write_stroke
 
@@ -263,17 +262,9 @@ def test_of_many_people_the_report_has_the_worst(model: Path, scored: Run) -> No
 
 
 def test_nothing_heavy_is_loaded(model: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys; from marserve.cli import main\n"
-        "try: main()\n"
-        "finally: print(*{'torch', 'torchvision', 'sklearn', 'onnx', 'scipy', 'pandas'} & set(sys.modules))"
-    )
-    folder = fill(tmp_path / "data", FILES)
-    command = [sys.executable, "-c", code, "evaluate", str(model), "--data_dir", str(folder), "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    found, heavy = done.stdout.splitlines()
-    assert json.loads(found)["human_movements"] == 8
-    assert (heavy, done.stderr) == ("", "")
+    found, heavy = evaluated_alone(model, fill(tmp_path / "data", FILES))
+    assert found["human_movements"] == 8
+    assert not heavy
 
 
 class Stub(Task):

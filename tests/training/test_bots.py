@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from handlers.trajectory import MIN_POINTS, Floats, Trajectory, features
+from handlers.ragged import Floats
+from handlers.trajectory import MIN_POINTS, Trajectory, features
 from training.bots import CLOSED, FAMILIES, LAWS, _law, synthesise
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=40)
