@@ -42,7 +42,9 @@ class Network:
             raise SpecError(f"onnxruntime cannot load {spec.file}: {error}") from error
         self.provider = self._session.get_providers()[0]
         if self.provider != wanted[0][0]:
-            raise SpecError(f"{wanted[0][0]} was asked for and onnxruntime fell back to {self.provider}")
+            raise SpecError(
+                f"{wanted[0][0]} was asked for and onnxruntime fell back to {self.provider}: see what `nvidia-smi` says"
+            )
         self._check_signature()
         self._runner = self._choose_runner(gpu_id)
         self.chunk = self._runner.sizes[-1]
