@@ -96,7 +96,7 @@ def _providers(choice: str, gpu_id: int | None) -> list[tuple[str, dict[str, Any
         ort.preload_dlls(directory="")  # CUDA and cuDNN from the environment's own nvidia packages
     options = {
         "device_id": gpu_id or 0,
-        # The default tries every algorithm for every convolution at every batch size: minutes of every start.
+        # The default tries every algorithm for every convolution at every batch size, at every start.
         "cudnn_conv_algo_search": "HEURISTIC",
         # All sizes run at load, the largest first: rounding up to powers of two would only keep memory from others.
         "arena_extend_strategy": "kSameAsRequested",
