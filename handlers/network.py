@@ -11,6 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from handlers.errors import SpecError
+from handlers.runner import Bound, Plain, Runner
 from handlers.spec import NetworkSpec
 
 _CUDA = "CUDAExecutionProvider"
@@ -22,7 +23,7 @@ class Network:
     """Arrays of one shape in, one row of every output per item out."""
 
     def __init__(self, folder: Path, spec: NetworkSpec, gpu_id: int | None = None) -> None:
-        """Load and check the network, then run it once at batch 1 and once at a full chunk.
+        """Load and check the network, then run it once at every batch size that its runner names.
 
         Raises SpecError where the file, the provider or the signature is not what the spec says.
         """
@@ -41,9 +42,13 @@ class Network:
             raise SpecError(f"onnxruntime cannot load {spec.file}: {error}") from error
         self.provider = self._session.get_providers()[0]
         if self.provider != wanted[0][0]:
-            raise SpecError(f"{wanted[0][0]} was asked for and onnxruntime fell back to {self.provider}")
-        self._input = self._check_signature()
-        for batch in sorted({1, spec.chunk}):
+            raise SpecError(
+                f"{wanted[0][0]} was asked for and onnxruntime fell back to {self.provider}: see what `nvidia-smi` says"
+            )
+        self._check_signature()
+        self._runner = self._choose_runner(gpu_id)
+        self.chunk = self._runner.sizes[-1]
+        for batch in reversed(self._runner.sizes):
             try:
                 self.run([np.zeros(spec.input_shape, spec.input_type)] * batch)
             except Exception as error:
@@ -51,11 +56,19 @@ class Network:
 
     def run(self, items: Sequence[NDArray[Any]]) -> list[Mapping[str, NDArray[Any]]]:
         """Run the items as one batch; one mapping from output name to that item's row, in order."""
-        outputs = self._session.run(self.spec.outputs, {self._input: np.stack(items)})
+        outputs = self._runner(items)
         return [dict(zip(self.spec.outputs, row, strict=True)) for row in zip(*outputs, strict=True)]
 
-    def _check_signature(self) -> str:
-        """The input's name; raises SpecError unless types, shapes and output names are those of the spec."""
+    def _choose_runner(self, gpu_id: int | None) -> Runner:
+        if self.provider != _CUDA:
+            return Plain(self._session, self.spec)
+        try:
+            return Bound(self._session, self.spec, "cuda", gpu_id or 0)
+        except Exception as error:  # no memory left on the device, say
+            raise SpecError(f"{self.spec.file} cannot be prepared on GPU {gpu_id or 0}: {error}") from error
+
+    def _check_signature(self) -> None:
+        """Raises SpecError unless types, shapes and output names are those of the spec."""
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         expected = _ONNX_TYPES.get(self.spec.input_type)
         if expected is None:
@@ -67,8 +80,6 @@ class Network:
             raise SpecError(f"the network's batch axis is fixed to {inputs[0].shape[0]}; export it as dynamic")
         if missing := sorted(set(self.spec.outputs) - {o.name for o in outputs}):
             raise SpecError(f"the network has no output named {', '.join(missing)}")
-        name: str = inputs[0].name
-        return name
 
 
 def _providers(choice: str, gpu_id: int | None) -> list[tuple[str, dict[str, Any]]]:
@@ -83,4 +94,11 @@ def _providers(choice: str, gpu_id: int | None) -> list[tuple[str, dict[str, Any
         return [(_CPU, {})]
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls(directory="")  # CUDA and cuDNN from the environment's own nvidia packages
-    return [(_CUDA, {"device_id": gpu_id or 0}), (_CPU, {})]
+    options = {
+        "device_id": gpu_id or 0,
+        # The default tries every algorithm for every convolution at every batch size, at every start.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        # All sizes run at load, the largest first: rounding up to powers of two would only keep memory from others.
+        "arena_extend_strategy": "kSameAsRequested",
+    }
+    return [(_CUDA, options), (_CPU, {})]

@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import logging
 import math
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -47,23 +50,29 @@ Answer = dict[str, Any] | RequestError
 class Pipeline:
     """One loaded model."""
 
-    def __init__(self, task: Task, network: Network | None) -> None:
+    def __init__(self, task: Task, network: Network | None, decode_threads: int = 1) -> None:
         self._task = task
         self.network = network
+        # Both give results in the order of the calls; a pool's threads work ahead of whoever takes them.
+        many = decode_threads > 1
+        self._map: Callable[..., Iterator[Item | RequestError]]
+        self._map = ThreadPoolExecutor(decode_threads, "decode").map if many else map
+        # What is gathered first needs all items, and where no network runs there is nothing to overlap with.
+        self._overlaps = many and network is not None and type(task).gather is Task.gather
 
     @classmethod
     def load(cls, folder: Path, spec: HandlerSpec, gpu_id: int | None = None, pool: Path | None = None) -> Pipeline:
         """From an unpacked archive, with a pool for tasks that draw from one. Raises SpecError."""
         task = build_task(spec, Pool(pool) if pool else None)
         if spec.network is None:
-            return cls(task, None)
+            return cls(task, None, spec.decode_threads)
         network = Network(folder, spec.network, gpu_id)
         zeros = np.zeros(spec.network.input_shape, spec.network.input_type)
         try:
             task.encode(Item(zeros), network.run([zeros])[0])
         except Exception as error:  # as many labels as outputs, say
             raise SpecError(f"{spec.task} cannot read what {spec.network.file} puts out: {error}") from error
-        return cls(task, network)
+        return cls(task, network, spec.decode_threads)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]], explain: Sequence[bool] | None = None) -> list[Reply]:
         """Requests as TorchServe hands them over -> replies, in order; `explain` says which came to be explained."""
@@ -101,12 +110,14 @@ class Pipeline:
         """
         budgets = budgets or [_Budget(math.inf)] * len(instances)
         wishes = list(map(_wish, instances, explain or [False] * len(instances)))
-        items: list[Item | RequestError] = [
-            instance if isinstance(instance, RequestError) else budget.guard(self._task.decode, instance)
-            for (instance, _), budget in zip(wishes, budgets, strict=True)
-        ]
-        self._gather(items, budgets)
-        rows = iter(self._run([item.array for item in items if isinstance(item, Item) and item.array is not None]))
+        items: list[Item | RequestError] = []
+        decoded = self._map(self._decode, (instance for instance, _ in wishes), budgets)
+        if self._overlaps:
+            rows = iter(self._run(_arrays(_noted(decoded, items))))
+        else:
+            items += decoded
+            self._gather(items, budgets)
+            rows = iter(self._run(_arrays(items)))
         for budget in budgets:
             budget.renew()
         answers: list[Answer] = []
@@ -118,6 +129,11 @@ class Pipeline:
             encode = self._encode_and_explain if explained else self._task.encode
             answers.append(row if isinstance(row, RequestError) else budget.guard(encode, item, row))
         return answers
+
+    def _decode(self, instance: payload.Instance | RequestError, budget: _Budget) -> Item | RequestError:
+        decoded: Item | RequestError
+        decoded = instance if isinstance(instance, RequestError) else budget.guard(self._task.decode, instance)
+        return decoded
 
     def _gather(self, items: list[Item | RequestError], budgets: Sequence[_Budget]) -> None:
         """Put what the task gathers in the place of the items; where a chunk fails, each is tried alone."""
@@ -157,24 +173,31 @@ class Pipeline:
 
         return self._task.encode(item, row) | {"explanation": self._task.explain(item, row, run)}
 
-    def _run(self, arrays: Sequence[NDArray[Any]]) -> list[Row | RequestError]:
-        """One row per array; where a chunk fails (out of memory, say), each of its items gets the error."""
+    def _run(self, arrays: Iterable[NDArray[Any]]) -> list[Row | RequestError]:
+        """One row per array; where a chunk fails (out of memory, say), each of its items gets the error.
+
+        A chunk's arrays are taken just before it is run.
+        """
         if self.network is None:
             return []
         rows: list[Row | RequestError] = []
-        size = self.network.spec.chunk
-        for start in range(0, len(arrays), size):
-            chunk = arrays[start : start + size]
+        left = iter(arrays)
+        while chunk := list(islice(left, self.network.chunk)):
             ran = _guard(self.network.run, chunk)
             rows += [ran] * len(chunk) if isinstance(ran, RequestError) else ran
         return rows
 
 
 class _Budget:
-    """The time that all instances of one request may take together in one step; what comes after is refused."""
+    """The time that all instances of one request may take together in one step; what comes after is refused.
+
+    Threads that decode side by side are charged for each of them. Every one looks at the budget before it starts, so
+    what is under way in the others when it is spent is still finished.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = self._left = seconds
+        self._lock = threading.Lock()
 
     def renew(self) -> None:
         """Before the next step."""
@@ -185,7 +208,8 @@ class _Budget:
         return self._left <= 0
 
     def charge(self, seconds: float) -> None:
-        self._left -= seconds
+        with self._lock:  # or two threads that subtract at once lose one of their charges
+            self._left -= seconds
 
     def guard(self, step: Any, *arguments: Any) -> Any:
         if self.spent:
@@ -194,6 +218,17 @@ class _Budget:
         result = _guard(step, *arguments)
         self.charge(time.perf_counter() - started)
         return result
+
+
+def _noted(items: Iterable[Item | RequestError], notes: list[Item | RequestError]) -> Iterator[Item | RequestError]:
+    for item in items:
+        notes.append(item)
+        yield item
+
+
+def _arrays(items: Iterable[Item | RequestError]) -> Iterator[NDArray[Any]]:
+    """What the network is to run."""
+    return (item.array for item in items if isinstance(item, Item) and item.array is not None)
 
 
 def _too_long() -> TooLargeError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
 from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ class Pool:
             raise SpecError(f"a pool needs two groups of two images at least; {folder} has {counts}")
         # Half of a group is barred from the next draws: the other half is always there to draw from.
         self._recent = {group: deque[PoolImage](maxlen=len(i) // 2) for group, i in self._groups.items()}
+        self._drawing = threading.Lock()  # instances may be decoded side by side
 
     @property
     def counts(self) -> dict[str, int]:
@@ -61,11 +63,12 @@ class Pool:
         images, recent = self._groups[group], self._recent[group]
         if count > len(images):
             raise InvalidContentError(f"the pool has only {len(images)} images in {group!r}, {count} were asked for")
-        fresh = [image for image in images if image not in recent]
-        drawn = _random.sample(fresh, min(count, len(fresh)))
-        # More than half of the group at once: the oldest of the recent ones fill up.
-        drawn += [image for image in list(recent) if image not in drawn][: count - len(drawn)]
-        recent.extend(drawn)
+        with self._drawing:
+            fresh = [image for image in images if image not in recent]
+            drawn = _random.sample(fresh, min(count, len(fresh)))
+            # More than half of the group at once: the oldest of the recent ones fill up.
+            drawn += [image for image in list(recent) if image not in drawn][: count - len(drawn)]
+            recent.extend(drawn)
         return drawn
 
     def any_group(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from handlers.errors import SpecError
 
 PROVIDERS = ("auto", "cpu", "cuda")
+MAX_DECODE_THREADS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class NetworkSpec:
     chunk: int = 4
     threads: int = 1
     provider: str = "auto"
+    # On a GPU every run is of one of these sizes, filled up; none given, they are the powers of two up to `chunk`.
+    batch_sizes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.outputs:
@@ -39,6 +42,8 @@ class NetworkSpec:
                 raise SpecError(f"handler.network.{name} must be at least 1")
         if not self.input_shape or min(self.input_shape) < 1:
             raise SpecError("handler.network.input_shape must be a list of positive numbers")
+        if list(self.batch_sizes) != sorted({size for size in self.batch_sizes if size > 0}):
+            raise SpecError("handler.network.batch_sizes must be positive numbers, each above the one before")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +91,14 @@ class HandlerSpec:
     # Of the score; what lies on it is human, or not flagged.
     threshold: float = 0.5
     scaling: Mapping[str, ScalingSpec] = field(default_factory=dict)  # by the pointer that moved
+    # With more than one, the items of a batch are decoded side by side, while the network runs those that are ready.
+    decode_threads: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
             raise SpecError(f"handler.threshold must be from 0 to 1, not {self.threshold}")
+        if not 1 <= self.decode_threads <= MAX_DECODE_THREADS:
+            raise SpecError(f"handler.decode_threads must be from 1 to {MAX_DECODE_THREADS}")
 
 
 def read_spec(config: Any) -> HandlerSpec:

@@ -84,6 +84,24 @@ def write_scorer(path: Path, weights: Sequence[float], bias: float = 0.0, output
     return path
 
 
+def write_ranged(path: Path) -> Path:
+    """float32 (batch, 2) -> each value by the batch's largest magnitude: a row's answer rests on the others."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Abs", ["features"], ["magnitude"]),
+            helper.make_node("ReduceMax", ["magnitude"], ["largest"], keepdims=0),
+            helper.make_node("Div", ["features", "largest"], ["share"]),
+        ],
+        "range",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", 2])],
+        [helper.make_tensor_value_info("share", TensorProto.FLOAT, ["batch", 2])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
+
+
 def write_digests(folder: Path) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
     digests = {path.relative_to(folder).as_posix(): file_digest(path) for path in files}

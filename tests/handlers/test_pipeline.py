@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,11 +19,13 @@ from hypothesis import strategies as st
 
 from handlers.errors import InvalidContentError, SpecError
 from handlers.pipeline import Pipeline, Reply
+from handlers.runner import Bound
 from handlers.spec import HandlerSpec, NetworkSpec
 from handlers.tasks import Item
 from handlers.tasks.image_classification import ImageClassification
-from tests.handlers.movements import classifier, movement
+from tests.handlers.movements import classifier, classifier_spec, movement
 from tests.handlers.networks import LABELS, SIDE, write_classifier
+from tests.handlers.pools import write_pool
 from tests.images import encode
 
 SPEC = HandlerSpec("image_classification", LABELS, NetworkSpec("model.onnx", (SIDE, SIDE, 3), chunk=4))
@@ -33,10 +37,17 @@ def picture(label: str, kind: str = "PNG") -> bytes:
     return encode(pixels, kind)
 
 
-@pytest.fixture
-def pipeline(tmp_path: Path) -> Pipeline:
+@pytest.fixture(params=[1, 3])
+def pipeline(tmp_path: Path, request: pytest.FixtureRequest) -> Pipeline:
+    """Whatever is promised holds with several decoding threads too."""
     write_classifier(tmp_path / "model.onnx", breaks_above=0.9)
-    return Pipeline.load(tmp_path, SPEC)
+    return Pipeline.load(tmp_path, replace(SPEC, decode_threads=request.param))
+
+
+def with_threads(folder: Path, threads: int, chunk: int = 4) -> Pipeline:
+    write_classifier(folder / "model.onnx")
+    network = NetworkSpec("model.onnx", (SIDE, SIDE, 3), chunk=chunk)
+    return Pipeline.load(folder, HandlerSpec("image_classification", LABELS, network, decode_threads=threads))
 
 
 def read(reply: Reply) -> Any:
@@ -123,11 +134,11 @@ def test_batches_of_any_size_run_in_chunks(pipeline: Pipeline, size: int) -> Non
 def test_a_bug_in_a_task_costs_one_item_and_leaks_nothing(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str
 ) -> None:
-    real, calls = getattr(ImageClassification, step), []
+    real = getattr(ImageClassification, step)
 
-    def broken(*arguments: Any) -> Any:
-        calls.append(arguments)
-        return 1 / 0 if len(calls) == 2 else real(*arguments)
+    def broken(task: Any, given: Any, *rest: Any) -> Any:
+        green = given == picture("green") if step == "decode" else rest[0]["probabilities"].argmax() == 1
+        return 1 / 0 if green else real(task, given, *rest)
 
     monkeypatch.setattr(ImageClassification, step, broken)
     with caplog.at_level(logging.ERROR, "handlers.pipeline"):
@@ -202,9 +213,12 @@ def test_whatever_comes_the_good_one_is_answered(pipeline: Pipeline, rows: list[
         assert b'"internal"' not in reply.body
 
 
+@pytest.mark.parametrize(("threads", "most"), [(1, 2), (4, 5)])
 def test_instances_that_take_too_long_are_refused_and_cost_nobody_else(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, most: int
 ) -> None:
+    """What the other threads are at when the time is up, they finish."""
+    pipeline = with_threads(tmp_path, threads)
     monkeypatch.setattr("handlers.pipeline.REQUEST_SECONDS", 0.02)
     decode = pipeline._task.decode
 
@@ -214,11 +228,92 @@ def test_instances_that_take_too_long_are_refused_and_cost_nobody_else(
 
     monkeypatch.setattr(pipeline._task, "decode", slow)
     encoded = base64.b64encode(picture("red")).decode()
-    many, single = pipeline([{"body": {"instances": [encoded] * 5}}, {"body": picture("blue")}])
+    many, single = pipeline([{"body": {"instances": [encoded] * 12}}, {"body": picture("blue")}])
     predictions = read(many)["predictions"]
-    assert ["error" in prediction for prediction in predictions] == [False, False, True, True, True]
+    assert 1 <= sum("error" not in prediction for prediction in predictions) <= most
     assert predictions[-1]["error"]["code"] == "too_large"
     assert read(single)["label"] == "blue"
+
+
+def test_one_decoding_thread_is_the_callers_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = with_threads(tmp_path, 1)
+    seen: list[int] = []
+    decode = pipeline._task.decode
+
+    def noting(data: Any) -> Any:
+        seen.append(threading.get_ident())
+        return decode(data)
+
+    monkeypatch.setattr(pipeline._task, "decode", noting)
+    pipeline([{"body": picture("red")}] * 9)
+    assert seen == [threading.get_ident()] * 9
+
+
+def test_several_threads_decode_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits for the two others; alone it would wait in vain, and fail."""
+    pipeline, together = with_threads(tmp_path, 3), threading.Barrier(3, timeout=20)
+    decode = pipeline._task.decode
+    monkeypatch.setattr(pipeline._task, "decode", lambda data: (together.wait(), decode(data))[1])
+    replies = pipeline([{"body": picture(label)} for label in LABELS])
+    assert [read(reply)["label"] for reply in replies] == list(LABELS)
+
+
+def test_a_chunk_runs_while_the_next_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second item is decoded only after the first one's run; a run that waited for both would wait in vain."""
+    pipeline, ran = with_threads(tmp_path, 2, chunk=1), threading.Event()
+    network = pipeline.network
+    assert network is not None
+    decode, run = pipeline._task.decode, network.run
+
+    def waiting(data: Any) -> Any:
+        assert data != picture("green") or ran.wait(20)
+        return decode(data)
+
+    def noting(items: Any) -> Any:
+        ran.set()
+        return run(items)
+
+    monkeypatch.setattr(pipeline._task, "decode", waiting)
+    monkeypatch.setattr(network, "run", noting)
+    bodies = [b"garbage", picture("red"), picture("green"), b"garbage"]
+    replies = pipeline([{"body": body} for body in bodies])
+    assert [int(reply.status) for reply in replies] == [415, 200, 200, 415]
+    assert [read(reply)["label"] for reply in replies[1:3]] == ["red", "green"]
+
+
+def test_movements_are_gathered_after_all_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = classifier(tmp_path)
+    threaded = Pipeline.load(tmp_path, replace(classifier_spec(), decode_threads=3))
+    gather, sizes = threaded._task.gather, []
+
+    def noting(items: Sequence[Item]) -> Sequence[Item]:
+        sizes.append(len(items))
+        return gather(items)
+
+    monkeypatch.setattr(threaded._task, "gather", noting)
+    rows: list[dict[str, Any]] = [{"body": movement(duration=200 + 10 * index)} for index in range(40)]
+    rows.insert(7, {"body": b"x"})
+    assert threaded(rows) == plain(rows)
+    assert sizes == [32, 8]
+
+
+def test_several_threads_without_a_network(tmp_path: Path) -> None:
+    pool = write_pool(tmp_path / "pool", {"red": 4, "blue": 4})
+    pipeline = Pipeline.load(tmp_path, HandlerSpec("random_images", decode_threads=3), pool=pool)
+    replies = pipeline([{"body": {"kind": "drag_drop", "count": 4}}, {"body": {}}, {"body": {"kind": "drag_drop"}}])
+    assert [int(reply.status) for reply in replies] == [200, 422, 200]
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 9])
+def test_batches_of_any_size_through_bound_buffers(pipeline: Pipeline, size: int) -> None:
+    """As on a GPU, on the CPU's own device; more than a chunk of the CPU's is run at once."""
+    network = pipeline.network
+    assert network is not None
+    network._runner = Bound(network._session, replace(network.spec, batch_sizes=(2, 5)), "cpu")
+    network.chunk = 5
+    labels = [LABELS[index * index % 3] for index in range(size)]
+    replies = pipeline([{"body": picture(label)} for label in labels])
+    assert [read(reply)["label"] for reply in replies] == labels
 
 
 @pytest.mark.parametrize("task", ["", "os", "handlers.tasks.random_images", "image-classification", "..pool"])

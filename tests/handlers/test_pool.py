@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,17 @@ def test_an_image_does_not_come_back_soon(folder: Path) -> None:
 def test_groups_do_not_bar_each_other(folder: Path) -> None:
     pool = Pool(folder)
     assert len({*pool.draw("red", 4), *pool.draw("blue", 2), *pool.draw("red", 5), *pool.draw("blue", 2)}) == 13
+
+
+def test_threads_draw_side_by_side(folder: Path) -> None:
+    pool, patience = Pool(folder), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            drawn = list(threads.map(pool.draw, ["red"] * 1000, [1] * 1000))
+    finally:
+        sys.setswitchinterval(patience)
+    assert [len(images) for images in drawn] == [1] * 1000
 
 
 def test_draws_cannot_be_foretold(folder: Path) -> None:

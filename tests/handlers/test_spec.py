@@ -20,16 +20,19 @@ SECTION: dict[str, Any] = {"task": "image_classification", "labels": ["cat", "do
 def test_a_full_section() -> None:
     section = SECTION | {
         "network": NETWORK
-        | {"input_type": "float32", "outputs": ["a", "b"], "chunk": 8, "threads": 2, "provider": "cpu"},
+        | {"input_type": "float32", "outputs": ["a", "b"], "chunk": 8, "threads": 2, "provider": "cpu"}
+        | {"batch_sizes": [1, 8, 32]},
+        "decode_threads": 4,
         "pool": "pool",
         "limits": {"max_bytes": 1000},
         "example": {"json": {"random": True}},
     }
     spec = read_spec({"minWorkers": 1, "handler": section})
-    network = NetworkSpec("model.onnx", (224, 224, 3), "float32", ("a", "b"), chunk=8, threads=2, provider="cpu")
+    network = NetworkSpec("model.onnx", (224, 224, 3), "float32", ("a", "b"), 8, 2, "cpu", batch_sizes=(1, 8, 32))
     limits = LimitsSpec(max_bytes=1000)
     example = {"json": {"random": True}}
-    assert spec == HandlerSpec("image_classification", ("cat", "dog"), network, "pool", limits, example)
+    expected = HandlerSpec("image_classification", ("cat", "dog"), network, "pool", limits, example, decode_threads=4)
+    assert spec == expected
     assert spec.limits.max_pixels == LimitsSpec().max_pixels
 
 
@@ -86,7 +89,10 @@ def test_no_section(config: object) -> None:
             "handler.limits has unknown keys: max_byte; known are max_bytes, max_decoded_pixels, max_pixels",
         ),
         ({"example": ["file"]}, "handler.example must be a section of keys and values"),
-        ({"labls": []}, "handler has unknown keys: labls; known are example, features, labels, limits, "),
+        (
+            {"labls": []},
+            "handler has unknown keys: labls; known are decode_threads, example, features, labels, limits, ",
+        ),
         ({5: 1, "x": 2, None: 3}, "handler has unknown keys: 5, None, x"),
         ({"features": "jerk"}, "handler.features must be a list of str"),
         ({"reference": 1.0}, "handler.reference must be a list of numbers"),
@@ -118,6 +124,22 @@ def test_no_section(config: object) -> None:
         ({"network": NETWORK | {"chunk": 0}}, "handler.network.chunk must be at least 1"),
         ({"network": NETWORK | {"chunk": True}}, "handler.network.chunk must be a whole number, not True"),
         ({"network": NETWORK | {"threads": -1}}, "handler.network.threads must be at least 1"),
+        (
+            {"network": NETWORK | {"batch_sizes": [0, 4]}},
+            "batch_sizes must be positive numbers, each above the one before",
+        ),
+        (
+            {"network": NETWORK | {"batch_sizes": [8, 4]}},
+            "batch_sizes must be positive numbers, each above the one before",
+        ),
+        (
+            {"network": NETWORK | {"batch_sizes": [4, 4]}},
+            "batch_sizes must be positive numbers, each above the one before",
+        ),
+        ({"network": NETWORK | {"batch_sizes": 4}}, "handler.network.batch_sizes must be a list of int"),
+        ({"decode_threads": 0}, "handler.decode_threads must be from 1 to 256"),
+        ({"decode_threads": 257}, "handler.decode_threads must be from 1 to 256"),
+        ({"decode_threads": "4"}, "handler.decode_threads must be a whole number"),
         (
             {"network": NETWORK | {"provider": "tpu"}},
             "handler.network.provider must be one of auto, cpu, cuda, not 'tpu'",
@@ -156,6 +178,7 @@ NETWORKS = sections(
         "outputs": st.lists(st.text(max_size=3), max_size=2),
         "chunk": st.integers(-1, 9),
         "provider": st.sampled_from(["auto", "cpu", "cuda"]),
+        "batch_sizes": st.lists(st.integers(-1, 9), max_size=3),
     }
 )
 SECTIONS = sections(
@@ -163,6 +186,7 @@ SECTIONS = sections(
         "task": st.just("t"),
         "labels": st.lists(st.text(max_size=3), max_size=3),
         "network": NETWORKS,
+        "decode_threads": st.integers(-1, 300),
         "reference": st.lists(st.floats() | st.integers(), max_size=3),
         "threshold": st.floats(-1, 2),
         "scaling": sections({"mouse": sections({"center": st.lists(st.floats(0), max_size=2)})}),
@@ -180,7 +204,7 @@ def test_anything_is_a_record_or_a_spec_error(config: Any) -> None:
     assert type(spec.task) is str
     assert all(type(label) is str for label in spec.labels)
     assert all(type(number) is float and math.isfinite(number) for number in (*spec.reference, spec.threshold))
-    numbers = [spec.limits.max_bytes, spec.limits.max_pixels]
+    numbers = [spec.limits.max_bytes, spec.limits.max_pixels, spec.decode_threads]
     if spec.network:
-        numbers += [*spec.network.input_shape, spec.network.chunk, spec.network.threads]
+        numbers += [*spec.network.input_shape, spec.network.chunk, spec.network.threads, *spec.network.batch_sizes]
     assert all(type(number) is int and number > 0 for number in numbers)
