@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Any
 
-from handlers import archive, pipeline, spec
+from handlers import archive, metrics, pipeline, spec
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +19,8 @@ WORKER_HEADER = "marserve-worker"
 # TorchServe's own: it puts "False" on every REST request, and behind that "True" on one to /explanations. A client's
 # header of this name comes before both; gRPC has none.
 EXPLAIN_HEADER = "explain"
+# When a proxy in front got the request. TorchServe hands names over as they came, and proxies may lower-case them.
+REQUEST_START_HEADERS = ("X-Request-Start", "x-request-start")
 
 
 class Handler:
@@ -33,6 +36,7 @@ class Handler:
         self._pipeline = pipeline.Pipeline.load(
             folder, read, None if gpu_id is None else int(gpu_id), _pool_folder(folder, read)
         )
+        self._metrics = metrics.load(context)
         network = self._pipeline.network
         log.info("loaded on %s", network.provider if network else "no network")
         _give_memory_back()
@@ -40,6 +44,7 @@ class Handler:
 
     def handle(self, rows: list[dict[str, Any]], context: Any) -> list[bytes]:
         """One batch: a body and a status for each request."""
+        began = time.time()
         explain = [context.get_request_header(index, EXPLAIN_HEADER) == "True" for index in range(len(rows))]
         replies = self._pipeline(rows, explain)
         for index, reply in enumerate(replies):
@@ -48,7 +53,15 @@ class Handler:
                 context.set_response_header(index, WORKER_HEADER, str(os.getpid()))
             if reply.status != 200:
                 context.set_response_status(reply.status.value, reply.status.phrase, index)
+        if self._metrics:
+            waits = [metrics.waited(_request_start(context, index), began) for index in range(len(rows))]
+            self._metrics.observe(self._pipeline.stages.seconds, [int(reply.status) for reply in replies], waits)
         return [reply.body for reply in replies]
+
+
+def _request_start(context: Any, index: int) -> Any:
+    as_written, lower = REQUEST_START_HEADERS
+    return context.get_request_header(index, as_written) or context.get_request_header(index, lower)
 
 
 def _give_memory_back() -> None:

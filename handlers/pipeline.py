@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from handlers import payload
 from handlers.errors import InternalError, InvalidContentError, RequestError, SpecError, TooLargeError
+from handlers.metrics import Stages
 from handlers.network import Network
 from handlers.pool import Pool
 from handlers.spec import HandlerSpec
@@ -48,6 +49,7 @@ class Pipeline:
     def __init__(self, task: Task, network: Network | None) -> None:
         self._task = task
         self.network = network
+        self.stages = Stages()
 
     @classmethod
     def load(cls, folder: Path, spec: HandlerSpec, gpu_id: int | None = None, pool: Path | None = None) -> Pipeline:
@@ -65,6 +67,7 @@ class Pipeline:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]], explain: Sequence[bool] | None = None) -> list[Reply]:
         """Requests as TorchServe hands them over -> replies, in order; `explain` says which came to be explained."""
+        self.stages.start()
         payloads = [_guard(payload.parse, row) for row in rows]
         instances: list[payload.Instance | RequestError] = []
         budgets: list[_Budget] = []
@@ -84,6 +87,7 @@ class Pipeline:
                 replies.append(Reply(HTTPStatus.OK, b'{"predictions":[' + bodies + b"]}"))
             else:
                 replies.append(next(answers))
+        self.stages.end("encode")
         return replies
 
     def answer(
@@ -104,7 +108,9 @@ class Pipeline:
             for (instance, _), budget in zip(wishes, budgets, strict=True)
         ]
         self._gather(items, budgets)
+        self.stages.end("decode")
         rows = iter(self._run([item.array for item in items if isinstance(item, Item) and item.array is not None]))
+        self.stages.end("run")
         for budget in budgets:
             budget.renew()
         answers: list[Answer] = []

@@ -298,3 +298,19 @@ def test_what_is_sent_is_left_as_it_is(pipeline: Pipeline) -> None:
     instance = {"data": base64.b64encode(picture("red")).decode(), "explain": False}
     pipeline([{"body": instance}])
     assert instance["explain"] is False
+
+
+def test_the_time_of_each_stage_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        pipeline(rows)
+        return pipeline.stages.seconds
+
+    write_classifier(tmp_path / "model.onnx")
+    pipeline = Pipeline.load(tmp_path, SPEC)
+    seconds = work([{"body": picture("red")}] * 3)
+    assert list(seconds) == ["decode", "run", "encode"]
+    assert all(spent > 0 for spent in seconds.values())
+    for stage, owner, name in [("run", pipeline, "_run"), ("encode", pipeline._task, "encode")]:
+        step = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *arguments, step=step: time.sleep(0.2) or step(*arguments))
+        assert work([{"body": picture("red")}])[stage] >= 0.2
