@@ -20,7 +20,7 @@ WORKER_HEADER = "marserve-worker"
 # header of this name comes before both; gRPC has none.
 EXPLAIN_HEADER = "explain"
 # When a proxy in front got the request. TorchServe hands names over as they came, and proxies may lower-case them.
-REQUEST_START_HEADERS = ("X-Request-Start", "x-request-start")
+REQUEST_START, LOWER_REQUEST_START = "X-Request-Start", "x-request-start"
 
 
 class Handler:
@@ -45,23 +45,23 @@ class Handler:
     def handle(self, rows: list[dict[str, Any]], context: Any) -> list[bytes]:
         """One batch: a body and a status for each request."""
         began = time.time()
-        explain = [context.get_request_header(index, EXPLAIN_HEADER) == "True" for index in range(len(rows))]
-        replies = self._pipeline(rows, explain)
+        headers = [context.get_all_request_header(index) for index in range(len(rows))]
+        replies = self._pipeline(rows, [own.get(EXPLAIN_HEADER) == "True" for own in headers])
         for index, reply in enumerate(replies):
             context.set_response_content_type(index, "application/json")
-            if context.get_request_header(index, WARM_UP_HEADER):
+            if headers[index].get(WARM_UP_HEADER):
                 context.set_response_header(index, WORKER_HEADER, str(os.getpid()))
             if reply.status != 200:
                 context.set_response_status(reply.status.value, reply.status.phrase, index)
-        if self._metrics:
-            waits = [metrics.waited(_request_start(context, index), began) for index in range(len(rows))]
-            self._metrics.observe(self._pipeline.stages.seconds, [int(reply.status) for reply in replies], waits)
+        self.measure(replies, headers, began)
         return [reply.body for reply in replies]
 
-
-def _request_start(context: Any, index: int) -> Any:
-    as_written, lower = REQUEST_START_HEADERS
-    return context.get_request_header(index, as_written) or context.get_request_header(index, lower)
+    def measure(self, replies: list[pipeline.Reply], headers: list[dict[str, Any]], began: float) -> None:
+        """Add the latest batch to the metrics, where there are any; `began` is in seconds since the epoch."""
+        if self._metrics:
+            starts = [own.get(REQUEST_START) or own.get(LOWER_REQUEST_START) for own in headers]
+            waits = [metrics.waited(start, began) if start else None for start in starts]
+            self._metrics.observe(self._pipeline.stages.seconds, [reply.status for reply in replies], waits)
 
 
 def _give_memory_back() -> None:

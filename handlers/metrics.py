@@ -11,7 +11,6 @@ import logging
 import os
 import time
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +113,7 @@ class Metrics:
         else:
             observe_all(self._requests, (worked,), len(codes))
         observe_all(self._sizes, (len(codes),))
-        for code, count in Counter(codes).items():
+        for code, count in _counts(codes).items():
             if code not in self._codes:
                 self._codes[code] = self._replies.labels(*self._own, code)
             self._codes[code].inc(count)
@@ -137,8 +136,18 @@ def observe_all(histogram: Histogram, values: Sequence[float], times: int = 1) -
     prometheus_client has no public call for it: a test holds this against its `observe`.
     """
     histogram._sum.inc(sum(values) * times)
-    for bucket, count in Counter([bisect_left(histogram._upper_bounds, value) for value in values]).items():
+    for bucket, count in _counts([bisect_left(histogram._upper_bounds, value) for value in values]).items():
         histogram._buckets[bucket].inc(count * times)
+
+
+def _counts(values: Sequence[int]) -> dict[int, int]:
+    """How often each is there; collections.Counter takes four times as long over one."""
+    if values and values.count(values[0]) == len(values):
+        return {values[0]: len(values)}
+    counts: dict[int, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    return counts
 
 
 def waited(start: object, now: float) -> float | None:

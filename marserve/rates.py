@@ -56,7 +56,7 @@ class ServerRates:
 
 
 def read_samples(page: str) -> Samples:
-    """Prometheus' text format -> samples. Raises ValueError."""
+    """Prometheus' text format -> samples; every counter's name ends with "_total". Raises ValueError."""
     families = text_string_to_metric_families(page)
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -79,7 +79,7 @@ def rates(before: Scrape, after: Scrape) -> list[Rates]:
 
 def server_rates(before: Scrape, after: Scrape) -> ServerRates:
     change = _Change(before, after)
-    return ServerRates(*(change.total(f"Requests{kind}XX") / change.seconds for kind in "45"))
+    return ServerRates(*(change.total(f"Requests{kind}XX_total") / change.seconds for kind in "45"))
 
 
 def quantile(q: float, buckets: Mapping[float, float]) -> float | None:
@@ -173,7 +173,7 @@ def _queue(change: _Change, own: Mapping[str, str]) -> float | None:
     known = change.total("marserve_stage_seconds_count", stage="queue", **own)
     if known:
         return change.total("marserve_stage_seconds_sum", stage="queue", **own) / known
-    waited = change.total("ts_queue_latency_microseconds", model_name=own["model"]) / 1e6
+    waited = change.total("ts_queue_latency_microseconds_total", model_name=own["model"]) / 1e6
     return _ratio(waited, change.total("ts_inference_requests_total", model_name=own["model"]))
 
 

@@ -154,7 +154,7 @@ def test_a_folder_that_is_none_costs_the_metrics_alone(tmp_path: Path) -> None:
 
 def test_without_the_library_there_are_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(metrics.FOLDER, str(tmp_path))
-    monkeypatch.setattr(metrics.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert metrics.load(None) is None
 
 

@@ -34,11 +34,13 @@ def page(registry: CollectorRegistry, more: str = "") -> str:
 
 def torchserve(requests: int, microseconds: float, errors: int) -> str:
     labels = 'model_name="cat",model_version="default",hostname="vm",'
-    return (
-        f"ts_inference_requests_total{{{labels}}} {requests}\n"
-        f"ts_queue_latency_microseconds{{{labels}}} {microseconds}\n"
-        f'Requests4XX{{Level="Host",}} {errors}\nRequests5XX{{Level="Host",}} {2 * errors}\n'
-    )
+    counters = {
+        f"ts_inference_requests_total{{{labels}}}": requests,
+        f"ts_queue_latency_microseconds{{{labels}}}": microseconds,
+        'Requests4XX{Level="Host",}': errors,
+        'Requests5XX{Level="Host",}': 2 * errors,
+    }
+    return "".join(f"# TYPE {name.partition('{')[0]} counter\n{name} {value}\n" for name, value in counters.items())
 
 
 def between(first: str, second: str, took: float = 1.0) -> list[Rates]:
