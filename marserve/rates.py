@@ -43,7 +43,7 @@ class Rates:
         if self.busy is None:
             return "no worker"
         if self.busy < BUSY:
-            return f"none: workers idle {1 - self.busy:.0%}"
+            return f"none: workers idle {100 * (1 - self.busy):.0f} %"
         return max(STAGES, key=lambda stage: self.stages[stage] or 0.0)
 
 

@@ -18,7 +18,7 @@ from marserve.settings import addresses
 from marserve.terminal import plain
 
 TIMEOUT = 5.0  # seconds
-WIDTH = 160  # characters of a line where there is no terminal
+WIDTH = 180  # characters of a line where there is no terminal
 _NOTHING = "no model here has marserve's metrics: `python -m export NAME --archive FILE` packs it with newer handlers"
 
 
@@ -69,7 +69,18 @@ def table(found: Sequence[Rates], server: ServerRates) -> Group | str:
         return _NOTHING
     shown = Table(box=None, padding=(0, 2, 0, 0))
     shown.add_column("model version", overflow="fold")
-    for name in ("workers", "req/s", "4xx/s", "5xx/s", "batch", "p50 ms", "p99 ms", "queue ms", *STAGES, "busy"):
+    for name in (
+        "workers",
+        "req/s",
+        "4xx/s",
+        "5xx/s",
+        "batch",
+        "p50 ms",
+        "p99 ms",
+        "queue ms",
+        *(f"{stage} ms" for stage in STAGES),
+        "busy",
+    ):
         shown.add_column(name, justify="right")
     shown.add_column("limit")
     for one in found:
@@ -79,7 +90,7 @@ def table(found: Sequence[Rates], server: ServerRates) -> Group | str:
             *(f"{rate:.1f}" for rate in (one.requests, one.client_errors, one.server_errors)),
             "-" if one.batch is None else f"{one.batch:.1f}",
             *map(_milliseconds, (one.p50, one.p99, *one.stages.values())),
-            "-" if one.busy is None else f"{one.busy:.0%}",
+            "-" if one.busy is None else f"{100 * one.busy:.0f} %",
             one.limit,
         )
     replies = f"{server.client_errors:.1f} 4xx/s, {server.server_errors:.1f} 5xx/s"

@@ -170,7 +170,7 @@ def test_the_limit_is_what_busy_workers_do_most(busy: float, spent: list[float])
     stages = dict(zip(("queue", *STAGES), spent, strict=True))
     found = Rates("cat", "1.0", 2, 1, 0, 0, 1, 1, 1, stages, busy).limit
     if busy < BUSY:
-        assert found == f"none: workers idle {1 - busy:.0%}"
+        assert found == f"none: workers idle {100 * (1 - busy):.0f} %"
     else:
         assert stages[found] == max(spent[1:])
         assert found in STAGES

@@ -56,7 +56,7 @@ def test_one_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert float(batch) == 2
     assert (queue, decode, run, encode) == ("-", "0.50", "150", "1.00")
     assert 300 <= float(p50) <= float(p99) <= 500
-    assert cells[13:] == ["100%", "run"]
+    assert cells[13:] == ["100", "%", "run"]
     assert "0.0 4xx/s, 0.0 5xx/s" in last
 
 
