@@ -161,7 +161,7 @@ def waited(start: object, now: float) -> float | None:
         came = float(start.strip().removeprefix("t="))
     except ValueError:
         return None
-    for unit in (1e6, 1e3, 1.0):
+    for unit in (1.0, 1e3, 1e6):
         wait = now - came / unit
         if 0 <= wait < LONGEST_WAIT:
             return wait
