@@ -6,10 +6,11 @@ import ctypes
 import gc
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Any
 
-from handlers import archive, pipeline, spec
+from handlers import archive, metrics, pipeline, spec
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,8 @@ WORKER_HEADER = "marserve-worker"
 # TorchServe's own: it puts "False" on every REST request, and behind that "True" on one to /explanations. A client's
 # header of this name comes before both; gRPC has none.
 EXPLAIN_HEADER = "explain"
+# When a proxy in front got the request. TorchServe hands names over as they came, and proxies may lower-case them.
+REQUEST_START, LOWER_REQUEST_START = "X-Request-Start", "x-request-start"
 
 
 class Handler:
@@ -34,6 +37,7 @@ class Handler:
         self._pipeline = pipeline.Pipeline.load(
             folder, read, None if gpu_id is None else int(gpu_id), _pool_folder(folder, read)
         )
+        self._metrics = metrics.load(context)
         network = self._pipeline.network
         log.info("loaded on %s", network.provider if network else "no network")
         _settle()
@@ -41,15 +45,24 @@ class Handler:
 
     def handle(self, rows: list[dict[str, Any]], context: Any) -> list[bytes]:
         """One batch: a body and a status for each request."""
-        explain = [context.get_request_header(index, EXPLAIN_HEADER) == "True" for index in range(len(rows))]
-        replies = self._pipeline(rows, explain)
+        began = time.time()
+        headers = [context.get_all_request_header(index) for index in range(len(rows))]
+        replies = self._pipeline(rows, [own.get(EXPLAIN_HEADER) == "True" for own in headers])
         for index, reply in enumerate(replies):
             context.set_response_content_type(index, "application/json")
-            if context.get_request_header(index, WARM_UP_HEADER):
+            if headers[index].get(WARM_UP_HEADER):
                 context.set_response_header(index, WORKER_HEADER, str(os.getpid()))
             if reply.status != 200:
                 context.set_response_status(reply.status.value, reply.status.phrase, index)
+        self.measure(replies, headers, began)
         return [reply.body for reply in replies]
+
+    def measure(self, replies: list[pipeline.Reply], headers: list[dict[str, Any]], began: float) -> None:
+        """Add the latest batch to the metrics, where there are any; `began` is in seconds since the epoch."""
+        if self._metrics:
+            starts = [own.get(REQUEST_START) or own.get(LOWER_REQUEST_START) for own in headers]
+            waits = [metrics.waited(start, began) if start else None for start in starts]
+            self._metrics.observe(self._pipeline.stages.seconds, [reply.status for reply in replies], waits)
 
 
 def _settle() -> None:

@@ -6,9 +6,7 @@ One item's failure costs that item alone. What one instance did wrong is its own
 from __future__ import annotations
 
 import json
-import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,13 +22,13 @@ import orjson
 from numpy.typing import NDArray
 
 from handlers import payload
-from handlers.errors import InternalError, InvalidContentError, RequestError, SpecError, TooLargeError
+from handlers.errors import InvalidContentError, RequestError, SpecError
+from handlers.guard import Budget, guard, too_long
+from handlers.metrics import Stages
 from handlers.network import Network
 from handlers.pool import Pool
 from handlers.spec import HandlerSpec
 from handlers.tasks import Item, Row, Task, build_task
-
-log = logging.getLogger(__name__)
 
 # A hundred crafted instances could keep a worker from everyone else's requests until TorchServe kills it: all requests
 # of a batch together must stay below the response time-out.
@@ -59,6 +57,7 @@ class Pipeline:
         self._map = ThreadPoolExecutor(decode_threads, "decode").map if many else map
         # What is gathered first needs all items, and where no network runs there is nothing to overlap with.
         self._overlaps = many and network is not None and type(task).gather is Task.gather
+        self.stages = Stages()
 
     @classmethod
     def load(cls, folder: Path, spec: HandlerSpec, gpu_id: int | None = None, pool: Path | None = None) -> Pipeline:
@@ -76,14 +75,15 @@ class Pipeline:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]], explain: Sequence[bool] | None = None) -> list[Reply]:
         """Requests as TorchServe hands them over -> replies, in order; `explain` says which came to be explained."""
-        payloads = [_guard(payload.parse, row) for row in rows]
+        self.stages.start()
+        payloads = [guard(payload.parse, row) for row in rows]
         instances: list[payload.Instance | RequestError] = []
-        budgets: list[_Budget] = []
+        budgets: list[Budget] = []
         asked: list[bool] = []
         for parsed, ask in zip(payloads, explain or [False] * len(rows), strict=True):
             if isinstance(parsed, payload.Payload):
                 instances += parsed.instances
-                budgets += [_Budget(REQUEST_SECONDS if parsed.many else math.inf)] * len(parsed.instances)
+                budgets += [Budget(REQUEST_SECONDS if parsed.many else math.inf)] * len(parsed.instances)
                 asked += [ask] * len(parsed.instances)
         answers = map(_reply, self.answer(instances, budgets, asked))
         replies = []
@@ -95,12 +95,13 @@ class Pipeline:
                 replies.append(Reply(HTTPStatus.OK, b'{"predictions":[' + bodies + b"]}"))
             else:
                 replies.append(next(answers))
+        self.stages.end("encode")
         return replies
 
     def answer(
         self,
         instances: Sequence[payload.Instance | RequestError],
-        budgets: Sequence[_Budget] | None = None,
+        budgets: Sequence[Budget] | None = None,
         explain: Sequence[bool] | None = None,
     ) -> list[Answer]:
         """Decode, gather, run and encode instances; an instance that is an error already stays one.
@@ -108,7 +109,7 @@ class Pipeline:
         `budgets` has the budget of the request that each instance came in; without them there is no limit. An answer
         is explained where `explain` says so, or its instance.
         """
-        budgets = budgets or [_Budget(math.inf)] * len(instances)
+        budgets = budgets or [Budget(math.inf)] * len(instances)
         wishes = list(map(_wish, instances, explain or [False] * len(instances)))
         items: list[Item | RequestError] = []
         decoded = self._map(self._decode, (instance for instance, _ in wishes), budgets)
@@ -117,7 +118,9 @@ class Pipeline:
         else:
             items += decoded
             self._gather(items, budgets)
+            self.stages.end("decode")
             rows = iter(self._run(_arrays(items)))
+        self.stages.end("run")
         for budget in budgets:
             budget.renew()
         answers: list[Answer] = []
@@ -130,12 +133,12 @@ class Pipeline:
             answers.append(row if isinstance(row, RequestError) else budget.guard(encode, item, row))
         return answers
 
-    def _decode(self, instance: payload.Instance | RequestError, budget: _Budget) -> Item | RequestError:
+    def _decode(self, instance: payload.Instance | RequestError, budget: Budget) -> Item | RequestError:
         decoded: Item | RequestError
         decoded = instance if isinstance(instance, RequestError) else budget.guard(self._task.decode, instance)
         return decoded
 
-    def _gather(self, items: list[Item | RequestError], budgets: Sequence[_Budget]) -> None:
+    def _gather(self, items: list[Item | RequestError], budgets: Sequence[Budget]) -> None:
         """Put what the task gathers in the place of the items; where a chunk fails, each is tried alone."""
         for budget in budgets:
             budget.renew()
@@ -144,13 +147,13 @@ class Pipeline:
             chunk = []
             for index in decoded[start : start + GATHERED]:
                 if budgets[index].spent:
-                    items[index] = _too_long()
+                    items[index] = too_long()
                 else:
                     chunk.append(index)
             if not chunk:
                 continue
             started = time.perf_counter()
-            gathered = _guard(self._task.gather, [items[index] for index in chunk])
+            gathered = guard(self._task.gather, [items[index] for index in chunk])
             share = (time.perf_counter() - started) / len(chunk)
             for index in chunk:
                 budgets[index].charge(share)
@@ -183,41 +186,9 @@ class Pipeline:
         rows: list[Row | RequestError] = []
         left = iter(arrays)
         while chunk := list(islice(left, self.network.chunk)):
-            ran = _guard(self.network.run, chunk)
+            ran = guard(self.network.run, chunk)
             rows += [ran] * len(chunk) if isinstance(ran, RequestError) else ran
         return rows
-
-
-class _Budget:
-    """The time that all instances of one request may take together in one step; what comes after is refused.
-
-    Threads that decode side by side are charged for each of them. Every one looks at the budget before it starts, so
-    what is under way in the others when it is spent is still finished.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = self._left = seconds
-        self._lock = threading.Lock()
-
-    def renew(self) -> None:
-        """Before the next step."""
-        self._left = self._seconds
-
-    @property
-    def spent(self) -> bool:
-        return self._left <= 0
-
-    def charge(self, seconds: float) -> None:
-        with self._lock:  # or two threads that subtract at once lose one of their charges
-            self._left -= seconds
-
-    def guard(self, step: Any, *arguments: Any) -> Any:
-        if self.spent:
-            return _too_long()
-        started = time.perf_counter()
-        result = _guard(step, *arguments)
-        self.charge(time.perf_counter() - started)
-        return result
 
 
 def _noted(items: Iterable[Item | RequestError], notes: list[Item | RequestError]) -> Iterator[Item | RequestError]:
@@ -231,10 +202,6 @@ def _arrays(items: Iterable[Item | RequestError]) -> Iterator[NDArray[Any]]:
     return (item.array for item in items if isinstance(item, Item) and item.array is not None)
 
 
-def _too_long() -> TooLargeError:
-    return TooLargeError("the instances before this one took too long: send fewer or smaller ones in a request")
-
-
 def _wish(instance: payload.Instance | RequestError, ask: bool) -> tuple[payload.Instance | RequestError, bool]:
     """An instance without its "explain", which is no task's to read, and whether its answer is to be explained."""
     if not isinstance(instance, dict) or "explain" not in instance:
@@ -245,21 +212,10 @@ def _wish(instance: payload.Instance | RequestError, ask: bool) -> tuple[payload
     return {name: value for name, value in instance.items() if name != "explain"}, ask or wish
 
 
-def _guard(step: Any, *arguments: Any) -> Any:
-    """The step's result, or its error as a value; a bug of ours goes to the log, the client gets a bare 500."""
-    try:
-        return step(*arguments)
-    except RequestError as error:
-        return error
-    except Exception:
-        log.exception("%s failed", getattr(step, "__qualname__", step))
-        return InternalError("the server failed on this input; its log says why")
-
-
 def _reply(answer: Answer) -> Reply:
     if isinstance(answer, RequestError):
         return Reply(answer.status, _json(answer.body()))
-    body = _guard(_json, answer)  # no JSON: a NaN from the network, say
+    body = guard(_json, answer)  # no JSON: a NaN from the network, say
     return _reply(body) if isinstance(body, RequestError) else Reply(HTTPStatus.OK, body)
 
 

@@ -67,6 +67,24 @@ def stop(port: Port = DEFAULT_PORT) -> None:
 
 
 @app.command()
+def top(
+    port: Annotated[int, typer.Option(min=1100, max=65000, help="The server's REST port.")] = DEFAULT_PORT,
+    metrics: Annotated[str | None, typer.Option(help="The page of metrics, if it is not two ports above that.")] = None,
+    interval: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="One table, after one interval.")] = False,
+) -> None:
+    """Show where a running server's time goes, until Ctrl-C.
+
+    p50 and p99 are of the time in the worker, and in the queue where a proxy sets X-Request-Start. The queue is the
+    mean of one request; decode, run and encode are its share of its batch. The limit is the largest of these three
+    once the workers spend 70 % of their time in them; below that they wait for requests.
+    """
+    from marserve import top as module
+
+    module.top(metrics or module.metrics_url(port), interval, once)
+
+
+@app.command()
 def predict(
     name: Annotated[str, typer.Argument(help="The model.")],
     files: Annotated[

@@ -42,7 +42,7 @@ class RestClient:
             if parts.scheme not in ("http", "https") or not parts.host:
                 raise ValueError("expected http://host:port")
             # A proxy that the environment names cannot reach this machine's own loopback.
-            self._http = httpx.Client(base_url=parts, timeout=TIMEOUT, trust_env=not _is_loopback(parts.host))
+            self._http = httpx.Client(base_url=parts, timeout=TIMEOUT, trust_env=not is_loopback(parts.host))
         except (httpx.InvalidURL, ValueError) as error:
             raise MarserveError(f"{url!r} is not a server's address: {error}") from None
 
@@ -70,7 +70,7 @@ class GrpcClient:
 
         self._address = address
         self._request = inference_pb2.PredictionsRequest
-        options: list[tuple[str, int]] = [("grpc.enable_http_proxy", not _is_loopback(address.rpartition(":")[0]))]
+        options: list[tuple[str, int]] = [("grpc.enable_http_proxy", not is_loopback(address.rpartition(":")[0]))]
         options += [("grpc.max_send_message_length", _MAX_MESSAGE), ("grpc.max_receive_message_length", _MAX_MESSAGE)]
         self._channel = grpc.insecure_channel(address, options)
         self._stub = inference_pb2_grpc.InferenceAPIsServiceStub(self._channel)
@@ -124,5 +124,5 @@ def _detail(text: str) -> str:
         return text
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     return host.strip("[]") in ("localhost", "::1") or host.startswith("127.")

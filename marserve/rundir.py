@@ -1,4 +1,4 @@
-"""One private folder per running server: its temporary files, logs, examples, and who runs it."""
+"""One private folder per running server: its temporary files, logs, examples, metrics, and who runs it."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ class RunDir:
         self.logs = self.root / "logs"
         self.temporary = self.root / "tmp"
         self.examples = self.root / "examples"
+        self.metrics = self.root / "metrics"  # the workers' files; those of workers that have ended stay
         self.config = self.root / "config.properties"
         self.output = base / f"{port}.out"  # what a detached server prints
         self._state = self.root / "state.json"
@@ -63,7 +64,7 @@ class RunDir:
     def make(self) -> None:
         """Make it anew; what an earlier server left there goes."""
         shutil.rmtree(self.root, ignore_errors=True)
-        for folder in (self.root, self.logs, self.temporary, self.examples):
+        for folder in (self.root, self.logs, self.temporary, self.examples, self.metrics):
             folder.mkdir(mode=0o700)
 
     def write_state(self, state: State) -> None:

@@ -9,14 +9,15 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
 from marserve.archive import Archive, find_archives
 from marserve.errors import MarserveError
+from marserve.metrics_page import MetricsPage
 from marserve.rundir import RunDir, State
-from marserve.settings import DEFAULT_PORT, Addresses, addresses, check_free, read_properties
+from marserve.settings import DEFAULT_PORT, Addresses, addresses, check_free, free_loopback, read_properties
 from marserve.torchserve import TorchServe
 
 DETACH_TIMEOUT = 150.0  # seconds; longer than a server waits for its own models
@@ -63,16 +64,19 @@ def serve(options: Options) -> None:
     failed = True
     try:
         rundir.write_state(State(os.getpid(), ready=False))
-        server = TorchServe(rundir, properties, listening, archives, _pools(options, archives, rundir))
-        try:
-            if server.wait_until_ready(stopping):
-                _write_examples(archives, rundir)
-                print(_summary(archives, listening, rundir, time.monotonic() - started), flush=True)
-                rundir.write_state(State(os.getpid(), ready=True))
-                server.wait(stopping)
-            failed = False
-        finally:
-            server.stop()
+        behind = replace(listening, metrics=free_loopback())
+        with MetricsPage(listening.metrics, rundir.metrics, behind.metrics) as page:
+            server = TorchServe(rundir, properties, behind, archives, _pools(options, archives, rundir))
+            try:
+                page.start()  # a process that has threads should not fork
+                if server.wait_until_ready(stopping):
+                    _write_examples(archives, rundir)
+                    print(_summary(archives, listening, rundir, time.monotonic() - started), flush=True)
+                    rundir.write_state(State(os.getpid(), ready=True))
+                    server.wait(stopping)
+                failed = False
+            finally:
+                server.stop()
         print("stopped", flush=True)
     finally:
         rundir.remove(keep_logs=failed)

@@ -106,6 +106,13 @@ def check_free(found: Addresses) -> None:
         raise MarserveError(f"cannot listen on {', '.join(taken)}: stop what is there, or choose another --port")
 
 
+def free_loopback() -> Address:
+    """An address that nothing listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return Address("127.0.0.1", probe.getsockname()[1])
+
+
 def _http(properties: Mapping[str, str], key: str, default: int) -> Address:
     text = properties.get(key, f"http://127.0.0.1:{default}")
     try:

@@ -223,5 +223,6 @@ def _environment(rundir: RunDir, pools: Mapping[str, str]) -> dict[str, str]:
         "TEMP": str(rundir.temporary),
         "LOG_LOCATION": str(rundir.logs),
         "METRICS_LOCATION": str(rundir.logs),
+        "PROMETHEUS_MULTIPROC_DIR": str(rundir.metrics),
         "OPENCV_LOG_LEVEL": "SILENT",  # a broken image is the client's affair, not the log's
     }

@@ -41,7 +41,7 @@ context = SimpleNamespace(
     system_properties={"model_dir": folder},
     model_yaml_config=yaml.safe_load(open(f"{folder}/model-config.yaml")),
     set_response_content_type=lambda index, kind: None,
-    get_request_header=lambda index, name: None,
+    get_all_request_header=lambda index: {},
     set_response_status=lambda code, phrase, index: statuses.update({index: code}),
 )
 handler = entry.Handler()

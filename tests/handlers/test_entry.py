@@ -6,6 +6,8 @@ import inspect
 import json
 import logging
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from handlers import entry
+from handlers import entry, metrics
 from handlers.entry import Handler
 from handlers.errors import SpecError
 from tests.handlers.networks import LABELS, SIDE, write_classifier, write_digests
@@ -145,3 +147,35 @@ def test_where_the_pool_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MARSERVE_POOL", str(tmp_path / "missing"))
     with pytest.raises(SpecError, match="is no pool"):
         size(pool="inside")
+
+
+def test_a_batch_is_measured(folder: Path, tmp_path: Path) -> None:
+    """In a worker of its own: prometheus_client looks at the environment when it is imported."""
+    code = (
+        "import sys, warnings\n"
+        "from handlers.entry import Handler\n"
+        "from tests.handlers.test_entry import CONFIG, RED, context_of, handle\n"
+        "from prometheus_client.multiprocess import MultiProcessCollector\n"
+        "from prometheus_client import CollectorRegistry\n"
+        "from pathlib import Path\n"
+        "import time\n"
+        "handler, context = Handler(), context_of(Path(sys.argv[1]))\n"
+        "context.manifest = {'model': {'modelVersion': '1.5'}}\n"
+        "handler.initialize(context)\n"
+        "for name in ('X-Request-Start', 'x-request-start', 'other'):\n"
+        "    handle(handler, context, [{'body': RED}, {}], {name: f't={time.time() - 9}'})\n"
+        "registry = CollectorRegistry()\n"
+        "MultiProcessCollector(registry)\n"
+        "def value(name, **labels):\n"
+        "    return registry.get_sample_value(name, {'model': 'colours', 'version': '1.5', **labels})\n"
+        "print(value('marserve_replies_total', code='200'), value('marserve_replies_total', code='422'))\n"
+        "print(*(value('marserve_stage_seconds_count', stage=stage) for stage in ('queue', 'run')))\n"
+        "assert 36 <= value('marserve_stage_seconds_sum', stage='queue') < 60\n"
+        "assert value('marserve_stage_seconds_sum', stage='run') > 0\n"
+    )
+    files = tmp_path / "metrics"
+    files.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), metrics.FOLDER: str(files)}
+    command = [sys.executable, "-c", code, str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["3.0", "3.0", "4.0", "3.0"]), done.stderr

@@ -61,11 +61,18 @@ def test_directions(package: str) -> None:
         assert not found & NOT[package], path
 
 
+def test_metrics_travel_light() -> None:
+    found = imports((ROOT / "handlers" / "metrics.py").read_text(), "handlers")
+    assert found - sys.stdlib_module_names == {"prometheus_client"}
+    for path in sorted((ROOT / "handlers").rglob("*.py")):
+        assert path.name == "metrics.py" or "prometheus_client" not in imports(path.read_text(), "handlers"), path
+
+
 def test_importing_the_handlers_loads_nothing_heavy() -> None:
     """A worker's memory and its start-up time: PIL comes with the first transparent image only."""
     modules = [module.name for module in pkgutil.walk_packages(handlers.__path__, "handlers.")]
     assert {"handlers.entry", "handlers.tasks.random_images"} <= set(modules)
-    heavy = ["torch", "torchvision", "pydantic", "PIL", "yaml", "ts"]
+    heavy = ["torch", "torchvision", "pydantic", "PIL", "yaml", "ts", "prometheus_client"]
     code = (
         "import importlib, sys\n"
         f"for name in {modules!r}: importlib.import_module(name)\n"

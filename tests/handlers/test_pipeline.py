@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import logging
 import threading
@@ -393,3 +394,18 @@ def test_what_is_sent_is_left_as_it_is(pipeline: Pipeline) -> None:
     instance = {"data": base64.b64encode(picture("red")).decode(), "explain": False}
     pipeline([{"body": instance}])
     assert instance["explain"] is False
+
+
+def test_the_time_of_each_stage_is_told(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(step: Any, *arguments: Any) -> Any:
+        time.sleep(0.2)
+        return step(*arguments)
+
+    pipeline([{"body": picture("red")}] * 3)
+    assert list(pipeline.stages.seconds) == ["decode", "run", "encode"]
+    assert all(spent > 0 for spent in pipeline.stages.seconds.values())
+    for stage, owner, name in [("run", pipeline, "_run"), ("encode", pipeline._task, "encode")]:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, functools.partial(slowly, getattr(owner, name)))
+            pipeline([{"body": picture("red")}])
+        assert pipeline.stages.seconds[stage] >= 0.2

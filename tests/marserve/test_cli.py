@@ -43,9 +43,10 @@ def damaged(archive: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["serve", "stop", "predict", "inspect", "evaluate", "pool"]),
+        ([], ["serve", "stop", "top", "predict", "inspect", "evaluate", "pool"]),
         (["serve"], ["--model-store", "--config", "--port", "--models", "--pool", "--detach"]),
         (["stop"], ["--port"]),
+        (["top"], ["--port", "--metrics", "--interval", "--once", "limit", "70 %"]),
         (["predict"], ["name", "files", "--grpc", "--json", "--url", "--grpc-address"]),
         (["inspect"], ["archive", "--json"]),
         (["evaluate"], ["name", "--data_dir", "--model-store", "--json"]),
@@ -184,6 +185,22 @@ def test_predict_without_a_server(
         assert run(monkeypatch, "predict", "model", archive, *options, address) == 1
     captured = capsys.readouterr()
     assert captured.err.startswith(f"error: no answer from {address}")
+    assert len(captured.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("options", [["--port=1000"], ["--interval=0"], ["--interval=nan"], ["--interval=x"]])
+def test_top_with_wrong_options(options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    assert run(monkeypatch, "top", "--once", *options) == 2
+    assert options[0].partition("=")[0] in capsys.readouterr().err
+
+
+def test_top_without_a_server(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{held.getsockname()[1]}"
+        assert run(monkeypatch, "top", "--once", "--metrics", url) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"error: no answer from {url}: ")
     assert len(captured.err.splitlines()) == 1
 
 

@@ -31,13 +31,15 @@ def rest_server(reply: Callable[[BaseHTTPRequestHandler, bytes], tuple[int, dict
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            status, headers, body = reply(self, self.rfile.read(int(self.headers["content-length"])))
+            status, headers, body = reply(self, self.rfile.read(int(self.headers["content-length"] or 0)))
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        do_GET = do_POST  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             return

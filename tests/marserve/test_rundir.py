@@ -57,7 +57,7 @@ def test_everything_is_private(runtime: Path) -> None:
         rundir.make()
     finally:
         os.umask(before)
-    for folder in (base(runtime), rundir.root, rundir.logs, rundir.temporary, rundir.examples):
+    for folder in (base(runtime), rundir.root, rundir.logs, rundir.temporary, rundir.examples, rundir.metrics):
         assert folder.stat().st_mode & 0o777 == 0o700
     assert rundir.root == base(runtime) / "9000"
     assert (base(runtime) / "9000.lock").stat().st_mode & 0o777 == 0o600

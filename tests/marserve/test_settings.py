@@ -17,6 +17,7 @@ from marserve.settings import (
     address_properties,
     addresses,
     check_free,
+    free_loopback,
     read_properties,
     write_properties,
 )
@@ -147,3 +148,11 @@ def test_free_and_taken_ports() -> None:
 def test_a_host_that_is_not_this_machine() -> None:
     with pytest.raises(MarserveError, match=r"cannot listen on 192\.0\.2\.1:9"):
         check_free(Addresses(*(Address("192.0.2.1", 9000 + i) for i in range(5))))
+
+
+def test_a_free_port() -> None:
+    found = free_loopback()
+    with socket.socket() as one:
+        one.bind((found.host, found.port))
+        one.listen()
+        assert free_loopback() != found

@@ -1,0 +1,139 @@
+"""One server's page of metrics: what its workers measured (handlers/metrics.py), then TorchServe's own counters."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socket import AF_INET, AF_INET6
+from socketserver import TCPServer
+from types import TracebackType
+from typing import Self
+
+import httpx
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from marserve.errors import MarserveError
+from marserve.settings import Address
+
+TORCHSERVE_TIMEOUT = 2.0  # seconds; a scrape of Prometheus' gives up after 10
+CLIENT_TIMEOUT = 10.0
+
+
+class MetricsPage:
+    """Listens from the constructor on, answers from `start` on, and is gone after the `with`."""
+
+    def __init__(self, address: Address, folder: Path, torchserve: Address) -> None:
+        """`folder` has the workers' files, `torchserve` is where its own page is. Raises MarserveError."""
+        self._registry = CollectorRegistry()
+        self._registry.register(WorkersCollector(folder))
+        self._url = f"{torchserve.url}/metrics"
+        self._http = httpx.Client(timeout=TORCHSERVE_TIMEOUT, trust_env=False)
+        try:
+            self._server = _server(address, self)
+        except OSError as error:
+            raise MarserveError(f"cannot listen on {address} ({error.strerror})") from None
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def text(self) -> bytes:
+        """In Prometheus' text format, version 0.0.4."""
+        return generate_latest(self._registry) + self._torchserve()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._thread.is_alive():
+            self._server.shutdown()
+        self._server.server_close()
+        self._http.close()
+
+    def _torchserve(self) -> bytes:
+        try:
+            reply = self._http.get(self._url)
+        except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: closed meanwhile
+            return b"# TorchServe's own metrics are missing: no answer (%s)\n" % type(error).__name__.encode()
+        if reply.status_code != HTTPStatus.OK:
+            return b"# TorchServe's own metrics are missing: it answered %d\n" % reply.status_code
+        return reply.content.rstrip() + b"\n"
+
+
+class WorkersCollector(Collector):
+    """All workers' series added up, the ended ones' too: a counter must not go back. And how many are alive."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterator[Metric]:
+        # A file that is only just being made is empty for a moment, and prometheus_client cannot read it.
+        files = [path for path in sorted(self._folder.glob("*.db")) if path.stat().st_size]
+        yield from _merge(files)
+        workers = Counter(model for path in files if _alive(path) for model in _models(path))
+        gauge = GaugeMetricFamily(
+            "marserve_workers", "Running workers that have the model.", labels=("model", "version")
+        )
+        for model, count in workers.items():
+            gauge.add_metric(model, count)
+        yield gauge
+
+
+def _alive(path: Path) -> bool:
+    """Whether `counter_<process id>.db` is of a process that runs; every worker has one such file."""
+    kind, _, pid = path.stem.partition("_")
+    return kind == "counter" and Path("/proc", pid).exists()
+
+
+def _merge(files: list[Path]) -> Iterator[Metric]:
+    yield from MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+
+
+def _models(path: Path) -> set[tuple[str, str]]:
+    samples = (sample for metric in _merge([path]) for sample in metric.samples)
+    return {(sample.labels["model"], sample.labels["version"]) for sample in samples}
+
+
+def _server(address: Address, page: MetricsPage) -> ThreadingHTTPServer:
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True  # a client that hangs does not keep marserve from ending
+        block_on_close = False
+        address_family = AF_INET6 if ":" in address.host else AF_INET
+
+        def server_bind(self) -> None:
+            TCPServer.server_bind(self)  # HTTPServer's would ask the DNS for a name that nothing here needs
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """A client that hangs up is nobody's news, and a traceback on the terminal nobody's help."""
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = CLIENT_TIMEOUT
+        server_version = "marserve"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            if self.path.partition("?")[0] != "/metrics":
+                self.send_error(HTTPStatus.NOT_FOUND, explain="The metrics are at /metrics.")
+                return
+            try:
+                text = page.text()
+            except Exception as error:  # what it reads, other processes write
+                self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, explain=type(error).__name__)
+                return
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", CONTENT_TYPE_PLAIN_0_0_4)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads a line per scrape."""
+
+    return Server((address.host, address.port), Handler)
