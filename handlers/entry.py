@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ WORKER_HEADER = "marserve-worker"
 # TorchServe's own: it puts "False" on every REST request, and behind that "True" on one to /explanations. A client's
 # header of this name comes before both; gRPC has none.
 EXPLAIN_HEADER = "explain"
+# Keys of handler.network that replace the archive's on this machine: {model: {key: value}} as JSON.
+OVERRIDES = "MARSERVE_OVERRIDES"
 
 
 class Handler:
@@ -29,7 +33,7 @@ class Handler:
         folder = Path(properties["model_dir"])
         gpu_id = properties.get("gpu_id")
         archive.check_digests(folder)
-        read = spec.read_spec(context.model_yaml_config)
+        read = spec.read_spec(_with_overrides(context))
         self._pipeline = pipeline.Pipeline.load(
             folder, read, None if gpu_id is None else int(gpu_id), _pool_folder(folder, read)
         )
@@ -56,6 +60,17 @@ def _give_memory_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl and macOS have none
     if trim is not None:
         trim(0)
+
+
+def _with_overrides(context: Any) -> Any:
+    """The model's YAML with what MARSERVE_OVERRIDES has for it."""
+    config = context.model_yaml_config
+    text = os.environ.get(OVERRIDES)
+    network = json.loads(text).get(context.model_name) if text else None
+    if not network or not isinstance(config, Mapping):
+        return config
+    section = config["handler"]
+    return {**config, "handler": {**section, "network": {**section["network"], **network}}}
 
 
 def _pool_folder(folder: Path, read: spec.HandlerSpec) -> Path | None:
