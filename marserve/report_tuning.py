@@ -108,9 +108,8 @@ def plot(points: Sequence[Pair], best: Sequence[Pair], slo_ms: float) -> list[st
 
 def _table(result: Result, best: Sequence[Pair]) -> Table:
     network = result.shipped.threads is not None
-    table = Table("", "workers", *(("threads", "chunk") if network else ()), "batch", "delay ms", "connections")
-    for title in ("req/s", "p50 ms", "p99 ms"):
-        table.add_column(title)
+    titles = ["", "workers", *(("threads", "chunk") if network else ()), "batch", "delay", "connections"]
+    table = Table(*titles, "req/s", "p50 ms", "p99 ms", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     for settings, point in best:

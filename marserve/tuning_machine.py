@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import mimetypes
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -71,96 +70,102 @@ def read_requests(archive: Archive, samples: Path | None) -> list[wrk.Request]:
     return [wrk.Request(path, body, {"content-type": kind}) for body, kind in zip(bodies, kinds, strict=True)]
 
 
-@dataclass(frozen=True, slots=True)
 class Machine:
     """Measures an archive's settings here, one server after the other on the same ports."""
 
-    archive: Archive
-    requests: Sequence[wrk.Request]
-    properties: dict[str, str]
-    slo_ms: float
-    stopping: StopFlag
-    listening: Addresses
-    rundir: RunDir
-    tell: Callable[[str], None]  # what is being done, for a progress bar
+    def __init__(
+        self,
+        archive: Archive,
+        requests: Sequence[wrk.Request],
+        properties: Mapping[str, str],
+        slo_ms: float,
+        tell: Callable[[str], None],
+    ) -> None:
+        """Takes ports and a folder, and SIGINT and its like: measurements then end by `Interrupted`."""
+        self._archive = archive
+        self._requests = requests
+        self._properties = properties
+        self._slo_ms = slo_ms
+        self._tell = tell  # what is being done, for a progress bar
+        self._stopping = StopFlag()
+        self._listening, self._rundir = _free(properties)
+        self._checked = False
 
     def measure(self, settings: Settings, loads: Sequence[int], duration: float) -> Measurement:
-        """A `tune.Measure`. Loads end early at one with errors, or whose median is over the limit already."""
+        """A `tune.Measure`. Loads end early where more connections bring errors, no throughput, or too late replies.
+
+        Raises MarserveError at the first server where a request is not answered with 200.
+        """
         points: list[Point] = []
         try:
             with self._serving(settings) as url:
+                self._check_requests(url)
                 self._load(url, loads[0], WARM_UP_SECONDS)
                 for load in loads:
-                    self.tell(f"{describe(settings)}, {load} connections")
+                    self._tell(f"{describe(settings)}, {load} connections")
                     figures = self._load(url, load, duration)
                     if figures.errors and not points:
                         failure = f"{figures.errors} of {figures.requests} replies at {load} connections were errors"
                         return Measurement(settings, failure=failure)
                     if figures.errors:
-                        break  # this load does not count, nor would a higher one
+                        break
                     points.append(Point(load, figures.rps, figures.p50_ms, figures.p99_ms, figures.generator_cpu))
-                    if figures.p50_ms > self.slo_ms:
+                    if figures.p50_ms > self._slo_ms or _saturated(points):
                         break
         except MarserveError as error:
+            if not self._checked:
+                raise
             return Measurement(settings, failure=str(error))
         return Measurement(settings, tuple(points))
 
-    def check_requests(self, settings: Settings) -> None:
-        """Send every request once. Raises MarserveError for the first that is not answered with 200."""
-        with self._serving(settings) as url, httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
-            for number, request in enumerate(self.requests, 1):
-                reply = client.post(request.path, content=request.body, headers=dict(request.headers))
+    def close(self) -> None:
+        self._rundir.remove(keep_logs=False)
+
+    def _check_requests(self, url: str) -> None:
+        """Send every request once, to the first server only."""
+        if self._checked:
+            return
+        with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+            for number, request in enumerate(self._requests, 1):
+                try:
+                    reply = client.post(request.path, content=request.body, headers=dict(request.headers))
+                except httpx.HTTPError as error:
+                    raise MarserveError(f"request {number} of {len(self._requests)} got no answer: {error}") from None
                 if reply.status_code != 200:
                     raise MarserveError(
-                        f"sample {number} of {len(self.requests)} is answered with {reply.status_code}: "
+                        f"request {number} of {len(self._requests)} is answered with {reply.status_code}: "
                         f"{reply.text[:200]}"
                     )
+        self._checked = True
 
     def _load(self, url: str, load: int, duration: float) -> wrk.Figures:
         try:
-            return wrk.run(url, self.requests, load, duration)
+            return wrk.run(url, self._requests, load, duration)
         finally:
-            if self.stopping:  # Ctrl-C reaches wrk too: its figures are those of a shorter run, or none
+            if self._stopping:  # Ctrl-C reaches wrk too: its figures are those of a shorter run, or none
                 raise Interrupted from None
 
     @contextmanager
     def _serving(self, settings: Settings) -> Iterator[str]:
         """The address of a server with only this model. Raises MarserveError where it does not get ready."""
-        self.tell(f"{describe(settings)}, starting")
-        self.rundir.make()
-        overrides = overrides_of(settings, self.archive, self.rundir.config)
-        archives = [self.archive]
+        self._tell(f"{describe(settings)}, starting")
+        self._rundir.make()
+        overrides = overrides_of(settings, self._archive, self._rundir.config)
+        archives = [self._archive]
         server = TorchServe(
-            self.rundir,
-            self.properties,
-            self.listening,
+            self._rundir,
+            self._properties,
+            self._listening,
             archives,
-            pools(None, archives, self.rundir),
-            {self.archive.name: overrides} if overrides else {},
+            pools(None, archives, self._rundir),
+            {self._archive.name: overrides} if overrides else {},
         )
         try:
-            if not server.wait_until_ready(self.stopping):
+            if not server.wait_until_ready(self._stopping):
                 raise Interrupted
-            yield self.listening.rest.url
+            yield self._listening.rest.url
         finally:
             server.stop()
-
-
-@contextmanager
-def machine(
-    archive: Archive,
-    requests: Sequence[wrk.Request],
-    properties: dict[str, str],
-    slo_ms: float,
-    tell: Callable[[str], None],
-) -> Iterator[Machine]:
-    """Free ports and a folder for the servers, given back at the end. Ctrl-C then ends a measurement by Interrupted."""
-    stopping = StopFlag()
-    listening, rundir = _free(properties)
-    try:
-        yield Machine(archive, requests, properties, slo_ms, stopping, listening, rundir, tell)
-    finally:
-        rundir.remove(keep_logs=False)
 
 
 def cores() -> int:
@@ -169,11 +174,16 @@ def cores() -> int:
 
 
 def describe(settings: Settings) -> str:
-    network = "" if settings.threads is None else f" x {settings.threads} threads, chunk {settings.chunk}"
-    return f"{settings.workers} workers{network}, batch {settings.batch}, delay {settings.delay} ms"
+    network = "" if settings.threads is None else f"threads {settings.threads}, chunk {settings.chunk}, "
+    return f"workers {settings.workers}, {network}batch {settings.batch}, delay {settings.delay} ms"
 
 
-def _free(properties: dict[str, str]) -> tuple[Addresses, RunDir]:
+def _saturated(points: Sequence[Point]) -> bool:
+    """The last two loads brought no more throughput: more connections would only wait longer."""
+    return len(points) > 2 and max(point.rps for point in points[-2:]) < max(point.rps for point in points[:-2])
+
+
+def _free(properties: Mapping[str, str]) -> tuple[Addresses, RunDir]:
     for port in range(FIRST_PORT, FIRST_PORT + 1000, 10):
         rundir, listening = RunDir(port), addresses(properties, port)
         try:

@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from marserve.overrides import SUFFIX, write_overrides
 from marserve.report_tuning import final_point, measurements, nearest, print_result, verdict
 from marserve.settings import read_properties
 from marserve.terminal import plain
-from marserve.tune import Interrupted, Measurement, Result, Settings, frontier, tune
-from marserve.tuning_machine import cores, machine, overrides_of, read_requests, shipped_settings
+from marserve.tune import Result, frontier, tune
+from marserve.tuning_machine import Machine, cores, overrides_of, read_requests, shipped_settings
 
 INTERRUPTED = 130  # exit code, as a shell has it for Ctrl-C
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
@@ -67,26 +67,14 @@ def run(options: Options) -> int:
     if shipped.threads is None and archive.handler.get("network"):
         err.print(f"{archive.path} holds handlers older than overrides: threads and chunk stay as shipped")
     started = time.monotonic()
-    try:
-        with _progress(err) as progress:
-            bar = progress.add_task("", total=budget)
+    with _progress(err) as progress:
+        bar = progress.add_task("", total=budget)
 
-            def tell(what: str) -> None:
-                progress.update(bar, description=what, completed=time.monotonic() - started)
+        def tell(what: str) -> None:
+            progress.update(bar, description=what, completed=time.monotonic() - started)
 
-            with machine(archive, requests, properties, slo_ms, tell) as here:
-                here.check_requests(shipped)
-
-                def measure(settings: Settings, loads: Sequence[int], duration: float) -> Measurement:
-                    measured = here.measure(settings, loads, duration)
-                    if settings == shipped and measured.failure:
-                        raise MarserveError(f"the shipped settings cannot be measured: {measured.failure}")
-                    return measured
-
-                left = budget - (time.monotonic() - started)
-                result = tune(shipped, cores(), slo_ms, left, measure)
-    except Interrupted:
-        raise MarserveError("interrupted before anything was measured") from None
+        with closing(Machine(archive, requests, properties, slo_ms, tell)) as machine:
+            result = tune(shipped, cores(), slo_ms, budget, machine.measure)
     took = time.monotonic() - started
     if not options.as_json:
         print_result(archive.name, result, slo_ms)
@@ -143,7 +131,15 @@ def _as_json(archive: Archive, result: Result, slo_ms: float, took: float, writt
 
 
 def _progress(err: Console) -> Progress:
-    return Progress(BarColumn(20), TimeElapsedColumn(), TextColumn("{task.description}", markup=False), console=err)
+    """On a terminal only, and gone at the end."""
+    return Progress(
+        BarColumn(20),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
 
 
 def _processor() -> str:
