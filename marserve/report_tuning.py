@@ -108,7 +108,7 @@ def plot(points: Sequence[Pair], best: Sequence[Pair], slo_ms: float) -> list[st
 
 def _table(result: Result, best: Sequence[Pair]) -> Table:
     network = result.shipped.threads is not None
-    titles = ["", "workers", *(("threads", "chunk") if network else ()), "batch", "delay", "connections"]
+    titles = ["", "workers", *(("threads", "chunk") if network else ()), "batch", "delay", "clients"]
     table = Table(*titles, "req/s", "p50 ms", "p99 ms", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"

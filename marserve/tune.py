@@ -16,9 +16,10 @@ LOADS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # connections, each waiting for its 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 DELAYS = (1, 2, 4, 8, 16, 32)  # ms
 CHUNKS = (1, 2, 4, 8, 16, 32, 64, 128)
-SHORT, LONG = 2.0, 4.0  # seconds of one load
+SHORTEST, LONGEST = 1.0, 4.0  # seconds of one load in the search; in the final it lasts twice as long
+RUNS = 150  # the share of the budget that such a load is
 ROUNDS = 3  # of the final
-FINAL_SHARE = 0.4  # of the time, kept for the final
+FINAL_SHARE = 0.5  # of the time, kept for the final
 GAIN = 1.03  # below it a difference is noise: the search does not move, and the shipped settings stay
 
 
@@ -100,10 +101,10 @@ def tune(
     clock: Callable[[], float] = time.monotonic,
 ) -> Result:
     """Search for about `budget` seconds, the final included. The shipped settings are measured whatever it is."""
-    search = _Search(shipped, cores, slo_ms, clock() + budget, measure, clock)
+    search = _Search(shipped, cores, slo_ms, budget, measure, clock)
     interrupted = False
     try:
-        search.descend(budget * FINAL_SHARE)
+        search.descend()
         search.final()
     except Interrupted:
         interrupted = True
@@ -121,35 +122,36 @@ class _Search:
         shipped: Settings,
         cores: int,
         slo_ms: float,
-        deadline: float,
+        budget: float,
         measure: Measure,
         clock: Callable[[], float],
     ) -> None:
         self._shipped = shipped
         self._cores = cores
         self._slo_ms = slo_ms
-        self._deadline = deadline
+        self._deadline = clock() + budget
+        self._until = self._deadline - budget * FINAL_SHARE  # of the search alone
+        self._seconds = min(max(budget / RUNS, SHORTEST), LONGEST)
         self._measure = measure
         self._clock = clock
         self._longest = 0.0  # seconds of a short measurement; the next may take as long
         self.seen: dict[Settings, Measurement] = {}
         self.rounds: list[list[Measurement]] = []
 
-    def descend(self, reserve: float) -> None:
-        """Until no neighbour is better, or only `reserve` seconds are left."""
-        until = self._deadline - reserve
+    def descend(self) -> None:
+        """Until no neighbour is better, or only the final's share of the time is left."""
         best, before = self._try(self._shipped, LOADS), None
         self._longest = 0.0  # no other takes that many loads
         with suppress(_SpentError):
             while best is not before:
                 before = best
                 for settings in _processes(best.settings, self._cores):
-                    best = self._step(best, settings, until) or best
+                    best = self._step(best, settings) or best
                 for name, values in _steps(best.settings, self._slo_ms).items():
                     own = getattr(best.settings, name)
                     up = [value for value in values if value > own]
                     down = [value for value in reversed(values) if value < own]
-                    best = self._slide(best, name, up, until) or self._slide(best, name, down, until) or best
+                    best = self._slide(best, name, up) or self._slide(best, name, down) or best
 
     def final(self) -> None:
         """The shipped settings against the best two others, in turns whose order is reversed each time."""
@@ -162,7 +164,7 @@ class _Search:
             for one in field if number % 2 == 0 else reversed(field):
                 best = best_point(one, self._slo_ms)
                 top = best.connections if best else 1
-                results.append(self._measure(one.settings, sorted({max(1, top // 2), top}), LONG))
+                results.append(self._measure(one.settings, sorted({max(1, top // 2), top}), 2 * self._seconds))
             self.rounds.append(results)
             if 2 * self._clock() - started > self._deadline:  # another round of that length would end too late
                 break
@@ -190,19 +192,19 @@ class _Search:
         shipped = next((one for one in within if one.settings == self._shipped), None)
         return self._shipped if shipped and not self._better(best, shipped) else best.settings
 
-    def _slide(self, best: Measurement, name: str, values: Sequence[int], until: float) -> Measurement | None:
+    def _slide(self, best: Measurement, name: str, values: Sequence[int]) -> Measurement | None:
         """One setting moved along `values` for as long as that is better; None where the first is not."""
         found = None
         for value in values:
-            step = self._step(found or best, replace(best.settings, **{name: value}), until)
+            step = self._step(found or best, replace(best.settings, **{name: value}))
             if step is None:
                 break
             found = step
         return found
 
-    def _step(self, best: Measurement, settings: Settings, until: float) -> Measurement | None:
+    def _step(self, best: Measurement, settings: Settings) -> Measurement | None:
         """The settings' measurement, if it is the better one."""
-        if self._clock() + self._longest > until:
+        if self._clock() + self._longest > self._until:
             raise _SpentError
         candidate = self._try(settings, self._around(best))
         return candidate if self._better(candidate, best) else None
@@ -211,7 +213,7 @@ class _Search:
         """Measured once, however often the search comes by."""
         if settings not in self.seen:
             started = self._clock()
-            self.seen[settings] = self._measure(settings, loads, SHORT)
+            self.seen[settings] = self._measure(settings, loads, self._seconds)
             self._longest = max(self._longest, self._clock() - started)
         return self.seen[settings]
 
