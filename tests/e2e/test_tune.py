@@ -18,7 +18,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.e2e.archives import current_store
+from tests.e2e.archives import current_store, read_files, write_archive
 from tests.e2e.server import MARSERVE, failing, free_port, serving
 from tests.paths import ROOT
 from tests.tools import need
@@ -42,8 +42,8 @@ def described(management: str, name: str) -> dict[str, Any]:
     return found
 
 
-def threads_of(process: str) -> int:
-    status = Path("/proc", process, "status").read_text()
+def threads_of(process: int) -> int:
+    status = Path(f"/proc/{process}/status").read_text()
     found = re.search(r"^Threads:\s*(\d+)$", status, re.MULTILINE)
     assert found
     return int(found[1])
@@ -51,7 +51,7 @@ def threads_of(process: str) -> int:
 
 def test_overrides_reach_torchserve_and_the_workers(store: Path) -> None:
     path = store / "drag_pattern.overrides.yaml"
-    path.write_text(yaml.safe_dump({**MINE, "handler": {"network": {"chunk": 3, "threads": 4}}}))
+    path.write_text(yaml.safe_dump({**MINE, "handler": {"network": {"chunk": 3, "threads": 4}}}, sort_keys=False))
     answers, threads = [], []
     for arguments in ([], ["--no-overrides"]):
         with serving("--model-store", str(store), *arguments) as server:
@@ -66,7 +66,7 @@ def test_overrides_reach_torchserve_and_the_workers(store: Path) -> None:
             assert ("overridden by" in server.summary) == (not arguments)
             if not arguments:
                 assert f"{path}: minWorkers 1 (shipped: 2), " in server.summary
-                environment = Path("/proc", model["workers"][0]["pid"], "environ").read_bytes()
+                environment = Path(f"/proc/{model['workers'][0]['pid']}/environ").read_bytes()
                 assert b'MARSERVE_OVERRIDES={"drag_pattern": {"chunk": 3, "threads": 4}}' in environment
     assert answers[0] == answers[1]
     assert threads[0] == threads[1] + 3
@@ -90,13 +90,15 @@ def test_a_mistake_stops_the_start_unless_overrides_are_left_out(store: Path, tm
         subprocess.run([*MARSERVE, "stop", "--port", port], cwd=ROOT, capture_output=True, timeout=60, check=True)
 
 
-def test_a_model_that_overrides_break_is_told(store: Path) -> None:
-    (store / "drag_pattern.overrides.yaml").write_text("minWorkers: 1\n")
-    (store / "captcha_challenge.mar").unlink()
-    with (store / "drag_pattern.mar").open("r+b") as file:
-        file.truncate(1000)
-    code, error, _ = failing("--model-store", str(store), "--port", str(free_port()))
+def test_a_model_that_does_not_load_is_told_with_overrides_too(store: Path) -> None:
+    """TorchServe loads models another way then."""
+    (store / "drag_pattern.overrides.yaml").write_text("batchSize: 8\n")
+    files = read_files(store / "drag_pattern.mar")
+    write_archive(store / "drag_pattern.mar", {**files, "model.onnx": files["model.onnx"][:1000]})
+    code, error, seconds = failing("--model-store", str(store), "--port", str(free_port()))
     assert (code, error.count("\n")) == (1, 1)
+    assert error.startswith("error: drag_pattern does not load: onnxruntime cannot load model.onnx")
+    assert seconds < 50
 
 
 @pytest.fixture

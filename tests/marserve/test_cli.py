@@ -43,12 +43,16 @@ def damaged(archive: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["serve", "stop", "predict", "inspect", "evaluate", "pool"]),
-        (["serve"], ["--model-store", "--config", "--port", "--models", "--pool", "--detach"]),
+        ([], ["serve", "stop", "predict", "inspect", "evaluate", "tune", "pool"]),
+        (
+            ["serve"],
+            ["--model-store", "--config", "--port", "--models", "--pool", "--overrides", "--no-overrides", "--detach"],
+        ),
         (["stop"], ["--port"]),
         (["predict"], ["name", "files", "--grpc", "--json", "--url", "--grpc-address"]),
         (["inspect"], ["archive", "--json"]),
         (["evaluate"], ["name", "--data_dir", "--model-store", "--json"]),
+        (["tune"], ["name", "--slo-p99", "--samples", "--model-store", "--budget", "--write", "--output", "--json"]),
         (["pool"], ["build"]),
         (["pool", "build"], ["folder", "--output", "--archive", "--min-confidence", "--attribution"]),
     ],
@@ -73,6 +77,8 @@ def test_help(arguments: list[str], words: list[str], monkeypatch: pytest.Monkey
         ["inspect"],
         ["evaluate"],
         ["evaluate", "model"],
+        ["tune"],
+        ["tune", "model"],
     ],
 )
 def test_wrong_usage(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
