@@ -154,18 +154,20 @@ class _Search:
                     best = self._slide(best, name, up) or self._slide(best, name, down) or best
 
     def final(self) -> None:
-        """The shipped settings against the best two others, in turns whose order is reversed each time."""
+        """The shipped settings against the best two others, in turns whose order is reversed each time.
+
+        All get the same loads: a stray late reply may have hidden from a short run what some of them can bear.
+        """
         ranked = sorted((one for one in self.seen.values() if not one.failure), key=self._key, reverse=True)
         rivals = [one for one in ranked if one.settings != self._shipped][:2]
-        field = [self.seen[self._shipped], *rivals]
+        field = [self._shipped, *(one.settings for one in rivals)]
+        best = [best_point(self.seen[settings], self._slo_ms) for settings in field]
+        tops = [point.connections for point in best if point] or [1]
+        loads = sorted({load for top in tops for load in (max(1, top // 2), top)})
         for number in range(ROUNDS):
             started = self._clock()
-            results: list[Measurement] = []
-            for one in field if number % 2 == 0 else reversed(field):
-                best = best_point(one, self._slo_ms)
-                top = best.connections if best else 1
-                results.append(self._measure(one.settings, sorted({max(1, top // 2), top}), 2 * self._seconds))
-            self.rounds.append(results)
+            turns = field if number % 2 == 0 else field[::-1]
+            self.rounds.append([self._measure(settings, loads, 2 * self._seconds) for settings in turns])
             if 2 * self._clock() - started > self._deadline:  # another round of that length would end too late
                 break
 

@@ -132,7 +132,7 @@ def test_the_budget_is_kept(budget: float, start: float) -> None:
     machine = Synthetic(start=start)
     machine.tune(budget=budget)
     seconds = min(max(budget / 150, 1), 4)
-    shipped, round_of_the_final = start + seconds * 9, 3 * (start + 2 * 2 * seconds)
+    shipped, round_of_the_final = start + seconds * 9, 3 * (start + 2 * 6 * seconds)
     assert machine.now <= max(budget, shipped + (start + seconds * 3)) + round_of_the_final
 
 
@@ -144,6 +144,7 @@ def test_the_final_takes_turns() -> None:
     assert len(final) == 9
     assert final[0] == SHIPPED
     assert final[:3] == final[5:2:-1] == final[6:]
+    assert len({loads for _, loads, seconds in machine.calls if seconds == 8}) == 1
 
 
 def test_shipped_settings_stay_where_nothing_is_faster_by_more_than_noise() -> None:
