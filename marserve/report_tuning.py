@@ -113,8 +113,8 @@ def _table(result: Result, best: Sequence[Pair]) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     for settings, point in best:
-        marks = ["shipped"] * (settings == result.shipped) + ["best"] * (settings == result.winner)
+        mark = {result.shipped: "shipped", result.winner: "best"}.get(settings, "")
         cells = [settings.workers, *((settings.threads, settings.chunk) if network else ()), settings.batch]
         cells += [settings.delay, point.connections, f"{point.rps:,.0f}", f"{point.p50_ms:.1f}", f"{point.p99_ms:.1f}"]
-        table.add_row(", ".join(marks), *map(str, cells))
+        table.add_row(mark, *map(str, cells))
     return table
