@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import json
 import logging
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ WORKER_HEADER = "marserve-worker"
 EXPLAIN_HEADER = "explain"
 # When a proxy in front got the request. TorchServe hands names over as they came, and proxies may lower-case them.
 REQUEST_START, LOWER_REQUEST_START = "X-Request-Start", "x-request-start"
+# Keys of handler.network that replace the archive's on this machine: {model: {key: value}} as JSON.
+OVERRIDES = "MARSERVE_OVERRIDES"
 
 
 class Handler:
@@ -33,7 +37,7 @@ class Handler:
         folder = Path(properties["model_dir"])
         gpu_id = properties.get("gpu_id")
         archive.check_digests(folder)
-        read = spec.read_spec(context.model_yaml_config)
+        read = spec.read_spec(_with_overrides(context))
         self._pipeline = pipeline.Pipeline.load(
             folder, read, None if gpu_id is None else int(gpu_id), _pool_folder(folder, read)
         )
@@ -75,6 +79,17 @@ def _settle() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl and macOS have none
     if trim is not None:
         trim(0)
+
+
+def _with_overrides(context: Any) -> Any:
+    """The model's YAML with what MARSERVE_OVERRIDES has for it."""
+    config = context.model_yaml_config
+    text = os.environ.get(OVERRIDES)
+    network = json.loads(text).get(context.model_name) if text else None
+    if not network or not isinstance(config, Mapping):
+        return config
+    section = config["handler"]
+    return {**config, "handler": {**section, "network": {**section["network"], **network}}}
 
 
 def _pool_folder(folder: Path, read: spec.HandlerSpec) -> Path | None:

@@ -41,6 +41,12 @@ def serve(
     pool: Annotated[
         Path | None, typer.Option(help="Draw random images from this pool instead of the shipped one.")
     ] = None,
+    overrides: Annotated[
+        Path | None, typer.Option(help="Folder with NAME.overrides.yaml files.  [default: the model store]")
+    ] = None,
+    no_overrides: Annotated[
+        bool, typer.Option("--no-overrides", help="All settings as the archives have them.")
+    ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Return when ready; `marserve stop` ends it.")] = False,
 ) -> None:
     """Start TorchServe with the archives of a model store and wait until every worker has answered."""
@@ -54,7 +60,10 @@ def serve(
         except SpecError as error:
             raise MarserveError(str(error)) from None
     names = [name for entry in models or [] for name in entry.split(",") if name]
-    options = module.Options(model_store, config, port, names, pool)
+    if overrides and no_overrides:
+        raise MarserveError("--overrides and --no-overrides exclude each other")
+    folder = None if no_overrides else overrides or model_store
+    options = module.Options(model_store, config, port, names, pool, folder)
     (module.detach if detach else module.serve)(options)
 
 
@@ -190,6 +199,29 @@ def evaluate(
         print(json.dumps(asdict(evaluation)))
     else:
         print_report(evaluation)
+
+
+@app.command()
+def tune(
+    name: Annotated[str, typer.Argument(help="The model.")],
+    slo_p99: Annotated[str, typer.Option("--slo-p99", help="What 99 % of the replies must keep: 50ms, 0.05s.")],
+    samples: Annotated[
+        Path | None, typer.Option(help="Folder of requests to send in turns.  [default: the archive's example]")
+    ] = None,
+    model_store: Annotated[Path, typer.Option(help="Folder with .mar archives.")] = Path("model_store"),
+    config: Annotated[Path, typer.Option(help="TorchServe's server-wide settings.")] = Path("config.properties"),
+    budget: Annotated[str, typer.Option(help="About how long to search: 90s, 5m.")] = "5m",
+    write: Annotated[bool, typer.Option("--write", help="Leave the winner where `marserve serve` finds it.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for NAME.overrides.yaml.  [default: the model store]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object with every measurement.")] = False,
+) -> None:
+    """Find a model's fastest settings on this machine under load; exit code 1 if none keeps the limit."""
+    from marserve import tuning_run as module
+
+    options = module.Options(name, slo_p99, samples, model_store, config, budget, write, output, as_json)
+    raise typer.Exit(module.run(options))
 
 
 @pool_app.command("build")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -16,6 +17,7 @@ from types import FrameType
 from marserve.archive import Archive, find_archives
 from marserve.errors import MarserveError
 from marserve.metrics_page import MetricsPage
+from marserve.overrides import Overrides, find_overrides
 from marserve.rundir import RunDir, State
 from marserve.settings import DEFAULT_PORT, Addresses, addresses, check_free, free_loopback, read_properties
 from marserve.torchserve import TorchServe
@@ -31,9 +33,10 @@ class Options:
     port: int | None
     models: list[str]
     pool: Path | None
+    overrides: Path | None  # the folder with them; None ignores all
 
 
-class _StopFlag:
+class StopFlag:
     """Set by the first signal that asks for the end. Nothing is raised: an exception out of a handler could strike
     between a process and the line that knows how to stop it."""
 
@@ -53,8 +56,9 @@ class _StopFlag:
 def serve(options: Options) -> None:
     """Serve in the foreground until Ctrl-C, SIGTERM or SIGHUP. Raises MarserveError; leaves no process behind."""
     started = time.monotonic()
-    stopping = _StopFlag()
+    stopping = StopFlag()
     archives = find_archives(options.model_store, options.models)
+    overrides = find_overrides(options.overrides, archives) if options.overrides else {}
     properties = read_properties(options.config)
     listening = addresses(properties, options.port)
     rundir = RunDir(listening.rest.port)
@@ -66,12 +70,12 @@ def serve(options: Options) -> None:
         rundir.write_state(State(os.getpid(), ready=False))
         behind = replace(listening, metrics=free_loopback())
         with MetricsPage(listening.metrics, rundir.metrics, behind.metrics) as page:
-            server = TorchServe(rundir, properties, behind, archives, _pools(options, archives, rundir))
+            server = TorchServe(rundir, properties, behind, archives, pools(options.pool, archives, rundir), overrides)
             try:
                 page.start()  # a process that has threads should not fork
                 if server.wait_until_ready(stopping):
                     _write_examples(archives, rundir)
-                    print(_summary(archives, listening, rundir, time.monotonic() - started), flush=True)
+                    print(_summary(archives, overrides, listening, rundir, time.monotonic() - started), flush=True)
                     rundir.write_state(State(os.getpid(), ready=True))
                     server.wait(stopping)
                 failed = False
@@ -90,12 +94,13 @@ def detach(options: Options) -> None:
     command += ["--config", str(options.config)]
     command += ["--port", str(options.port)] if options.port is not None else []
     command += ["--pool", str(options.pool)] if options.pool else []
+    command += ["--overrides", str(options.overrides)] if options.overrides else ["--no-overrides"]
     command += [word for name in options.models for word in ("--models", name)]
     with rundir.output.open("wb") as output:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-    stopping = _StopFlag()
+    stopping = StopFlag()
     deadline = time.monotonic() + DETACH_TIMEOUT
     try:
         while child.poll() is None:
@@ -130,10 +135,10 @@ def stop(port: int) -> None:
     print(f"stopped the server on port {port}")
 
 
-def _pools(options: Options, archives: list[Archive], rundir: RunDir) -> dict[str, str]:
+def pools(pool: Path | None, archives: list[Archive], rundir: RunDir) -> dict[str, str]:
     """For the workers: a pool that replaces every other, or the shipped one for models without their own."""
-    if options.pool is not None:
-        return {"MARSERVE_POOL": str(options.pool.resolve())}
+    if pool is not None:
+        return {"MARSERVE_POOL": str(pool.resolve())}
     for archive in archives:
         if prefix := archive.handler.get("pool"):
             archive.unpack(prefix, rundir.root / "pool")
@@ -152,12 +157,18 @@ def _example_path(archive: Archive, rundir: RunDir) -> Path:
     return rundir.examples / f"{archive.name}-{archive.version}{Path(archive.example['file']).suffix}"
 
 
-def _summary(archives: list[Archive], listening: Addresses, rundir: RunDir, seconds: float) -> str:
+def _summary(
+    archives: list[Archive], overrides: Mapping[str, Overrides], listening: Addresses, rundir: RunDir, seconds: float
+) -> str:
     lines = [f"marserve is ready after {seconds:.1f} s; Ctrl-C stops it", ""]
     for archive in archives:
         versions = sum(other.name == archive.name for other in archives)
         url = f"{listening.rest.url}/predictions/{archive.name}" + (f"/{archive.version}" if versions > 1 else "")
-        lines += [f"  {archive.name}  version {archive.version}", f"    {_curl(archive, url, rundir)}", ""]
+        lines += [f"  {archive.name}  version {archive.version}", f"    {_curl(archive, url, rundir)}"]
+        if archive.name in overrides:
+            own = overrides[archive.name]
+            lines += [f"    overridden by {own.path}: {own.describe(archive)}"]
+        lines += [""]
     lines += [
         f"REST        {listening.rest.url}",
         f"gRPC        {listening.grpc}",

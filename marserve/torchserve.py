@@ -22,6 +22,7 @@ import httpx
 
 from marserve.archive import Archive
 from marserve.errors import MarserveError
+from marserve.overrides import Overrides, environment, snapshot
 from marserve.rundir import RunDir
 from marserve.settings import Addresses, address_properties, write_properties
 
@@ -46,19 +47,23 @@ class TorchServe:
         addresses: Addresses,
         archives: list[Archive],
         pools: Mapping[str, str],
+        overrides: Mapping[str, Overrides],
     ) -> None:
         self._rundir = rundir
         self._archives = archives
         self._rest = httpx.Client(base_url=addresses.rest.url, timeout=10, trust_env=False)
         self._management = httpx.Client(base_url=addresses.management.url, timeout=10, trust_env=False)
         settings = {**properties, **address_properties(addresses)}
-        settings["load_models"] = ",".join(archive.path.name for archive in archives)
+        if overrides:
+            settings["model_snapshot"] = snapshot(archives, overrides, properties)
+        else:
+            settings["load_models"] = ",".join(archive.path.name for archive in archives)
         vm_arguments = settings.get("vmargs", "").split()
         write_properties(rundir.config, settings)
         with (rundir.logs / "java.log").open("wb") as log:
             self._process = subprocess.Popen(
                 _command(rundir, archives[0].path.parent, vm_arguments),
-                env=_environment(rundir, pools),
+                env=_environment(rundir, {**pools, **environment(overrides)}),
                 cwd=rundir.root,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -212,12 +217,12 @@ def _command(rundir: RunDir, model_store: Path, vm_arguments: list[str]) -> list
     ]
 
 
-def _environment(rundir: RunDir, pools: Mapping[str, str]) -> dict[str, str]:
+def _environment(rundir: RunDir, ours: Mapping[str, str]) -> dict[str, str]:
     """What the front end, and through it every worker, gets to see."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TS_", "MARSERVE_"))}
     return {
         **inherited,
-        **pools,
+        **ours,
         "PYTHONPATH": str(BOOT),
         "TMPDIR": str(rundir.temporary),
         "TEMP": str(rundir.temporary),

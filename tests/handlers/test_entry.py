@@ -124,6 +124,24 @@ def test_a_damaged_archive_is_not_served(folder: Path) -> None:
         Handler().initialize(context_of(folder))
 
 
+def test_overrides_of_this_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the model's name; what they do not name stays the archive's."""
+
+    def network(overrides: str) -> Any:
+        monkeypatch.setenv(entry.OVERRIDES, overrides)
+        handler = Handler()
+        handler.initialize(context_of(folder))
+        assert handler._pipeline.network is not None
+        return handler._pipeline.network.spec
+
+    own, other = network('{"other": {"chunk": 9}}'), network('{"colours": {"chunk": 9, "threads": 2}}')
+    assert (own.chunk, own.threads) == (4, 1)
+    assert (other.chunk, other.threads, other.input_shape) == (9, 2, own.input_shape)
+    assert CONFIG["handler"]["network"].keys() == {"file", "input_shape"}
+    with pytest.raises(SpecError, match=r"handler\.network\.chunk must be at least 1"):
+        network('{"colours": {"chunk": 0}}')
+
+
 def test_where_the_pool_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own, unless the operator names one for all; a default one only where there is none of its own."""
     write_pool(tmp_path / "inside", {"red": 2, "blue": 2})

@@ -403,7 +403,8 @@ def test_the_time_of_each_stage_is_told(pipeline: Pipeline, monkeypatch: pytest.
 
     pipeline([{"body": picture("red")}] * 3)
     assert list(pipeline.stages.seconds) == ["decode", "run", "encode"]
-    assert all(spent > 0 for spent in pipeline.stages.seconds.values())
+    within_run = {"decode"} if pipeline._overlaps else set()
+    assert all(spent > 0 for stage, spent in pipeline.stages.seconds.items() if stage not in within_run)
     for stage, owner, name in [("run", pipeline, "_run"), ("encode", pipeline._task, "encode")]:
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, functools.partial(slowly, getattr(owner, name)))

@@ -43,13 +43,17 @@ def damaged(archive: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["serve", "stop", "top", "predict", "inspect", "evaluate", "pool"]),
-        (["serve"], ["--model-store", "--config", "--port", "--models", "--pool", "--detach"]),
+        ([], ["serve", "stop", "top", "predict", "inspect", "evaluate", "tune", "pool"]),
+        (
+            ["serve"],
+            ["--model-store", "--config", "--port", "--models", "--pool", "--overrides", "--no-overrides", "--detach"],
+        ),
         (["stop"], ["--port"]),
         (["top"], ["--port", "--metrics", "--interval", "--once", "limit", "70 %"]),
         (["predict"], ["name", "files", "--grpc", "--json", "--url", "--grpc-address"]),
         (["inspect"], ["archive", "--json"]),
         (["evaluate"], ["name", "--data_dir", "--model-store", "--json"]),
+        (["tune"], ["name", "--slo-p99", "--samples", "--model-store", "--budget", "--write", "--output", "--json"]),
         (["pool"], ["build"]),
         (["pool", "build"], ["folder", "--output", "--archive", "--min-confidence", "--attribution"]),
     ],
@@ -74,6 +78,8 @@ def test_help(arguments: list[str], words: list[str], monkeypatch: pytest.Monkey
         ["inspect"],
         ["evaluate"],
         ["evaluate", "model"],
+        ["tune"],
+        ["tune", "model"],
     ],
 )
 def test_wrong_usage(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
