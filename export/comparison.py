@@ -134,8 +134,8 @@ def section(metadata: Mapping[str, Any]) -> str:
         note += " Ranges are found anew in every batch, so an answer depends a little on its neighbours there."
     return (
         f"\n**Quantised ({record['method']}).** Weights have 8 bits. {note}\n\n{table(record)}\n\n"
-        f"Accuracy on {record['images']:,} unseen photographs, where {100 * record['equal_labels']:.1f} % of the labels "
-        f"are equal; times are medians of interleaved runs on one thread ({record['cpu']}).\n"
+        f"Accuracy on {record['images']:,} unseen photographs, {100 * record['equal_labels']:.1f} % of their labels "
+        f"equal; times are medians of interleaved runs on one thread ({record['cpu']}).\n"
     )
 
 

@@ -14,6 +14,7 @@ from export.errors import ExportError
 from export.half import check_half, to_half
 from export.image_classifier import crops, photographs
 from export.quantize import quantize
+from handlers.errors import SpecError
 from handlers.image import Limits
 from handlers.network import Network
 from handlers.spec import HandlerSpec
@@ -76,7 +77,10 @@ def _quantized(
     chosen = _calibration(precision.calibration, {path.resolve() for path, _ in photos})
     quantize(precision.kind, original, network, (load(path, size, limits) for path in chosen))
     serving = replace(spec.network, provider="cpu", threads=1)
-    before, after = (Network(p.parent, replace(serving, file=p.name)) for p in (original, network))
+    try:
+        before, after = (Network(path.parent, replace(serving, file=path.name)) for path in (original, network))
+    except SpecError as error:
+        raise ExportError(str(error)) from error
     scores = score(before, after, photos, limits)
     check_accuracy(scores, f"{precision.kind} quantisation")
     pixels = load(photos[0][0], size, limits)
