@@ -16,10 +16,12 @@ from typing import Any
 
 from export.behaviour import export_forest
 from export.card import fill_card
+from export.comparison import table
 from export.errors import ExportError
 from export.evaluation import read_evaluation
 from export.image_classifier import export_classifier
 from export.pack import pack
+from export.precision import Precision, check_kind, to_precision
 from export.repack import unpack
 from export.spec import SPECS, ModelSpec, known_names, read_model_spec
 from handlers.errors import SpecError
@@ -47,12 +49,13 @@ class Notes:
     evaluation: Mapping[str, Path] = field(default_factory=dict)  # what `marserve evaluate --json` printed, by folder
 
 
-def export(name: str, sources: Sources, output_dir: Path, notes: Notes) -> Path:
+def export(name: str, sources: Sources, output_dir: Path, notes: Notes, precision: Precision = Precision()) -> Path:
     """Export one model and return its archive. Raises ExportError."""
     version = notes.version
     if version is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", version):
         raise ExportError(f"--version takes at most 64 letters, digits, '.', '_' and '-', not {version!r}")
     spec = read_model_spec(name)
+    check_kind(precision, name, spec.handler)
     with tempfile.TemporaryDirectory(prefix="marserve-export-") as scratch:
         if sources.archive is not None:
             metadata, files = _from_archive(spec, sources.archive, Path(scratch))
@@ -60,18 +63,34 @@ def export(name: str, sources: Sources, output_dir: Path, notes: Notes) -> Path:
             metadata, files = _from_parts(name, spec, sources, Path(scratch))
         if "data" in metadata:
             metadata["data"]["note"] = notes.data_note or metadata["data"].get("note") or "Not stated."
-        metadata["version"] = version = version or metadata.get("version") or _default_version(metadata)
+        metadata["version"] = version = version or _version(metadata, precision)
         metadata |= {"name": name, "task": spec.handler.get("task"), "source_commit": _source_commit()}
+        if precision.kind != "float32":
+            metadata.pop("evaluation", None)  # of the float32 network
         for part, file in notes.evaluation.items():
             metadata.setdefault("evaluation", {})[part] = read_evaluation(file, name, version)
         if "file" in spec.handler.get("example", {}):
             files[spec.handler["example"]["file"]] = _example(name, spec)
-        spec.handler_spec()
-        card = fill_card(SPECS / f"{name}.md", metadata | {"handler": spec.handler})
+        read = spec.handler_spec()
+
+        def write(target: Path, files: Mapping[str, Path]) -> str:
+            card = fill_card(SPECS / f"{name}.md", metadata | {"handler": spec.handler})
+            pack(target, name, version, spec.to_yaml(), metadata, card, files)
+            return card
+
+        if precision.kind != "float32":
+            place = spec.handler["network"]["file"]
+
+            def packed_size(network: Path) -> int:
+                write(Path(scratch, "sized.mar"), files | {place: network})
+                return Path(scratch, "sized.mar").stat().st_size
+
+            example = _example(name, spec)
+            metadata |= to_precision(precision, read, metadata, files[place], example, packed_size)
+            _print_precision(metadata)
         archive = output_dir / f"{name}.mar"
         try:
-            pack(archive, name, version, spec.to_yaml(), metadata, card, files)
-            archive.with_suffix(".md").write_text(card)
+            archive.with_suffix(".md").write_text(write(archive, files))
         except OSError as error:
             raise ExportError(f"cannot write {archive}: {error}") from error
     return archive
@@ -129,9 +148,26 @@ def _example(name: str, spec: ModelSpec) -> Path:
     return SPECS / f"{name}{Path(spec.handler['example']['file']).suffix}"
 
 
-def _default_version(metadata: dict[str, Any]) -> str:
+def _version(metadata: dict[str, Any], precision: Precision) -> str:
+    """The source archive's, or the time of the training; another network of the same training is another version."""
     trained_at = metadata.get("trained_at")
-    return datetime.fromisoformat(trained_at).strftime("%Y%m%d.%H%M") if trained_at else "1.0"
+    trained = datetime.fromisoformat(trained_at).strftime("%Y%m%d.%H%M") if trained_at else "1.0"
+    base = metadata.get("version") or trained
+    return base if precision.kind == "float32" else f"{base}-{precision.kind}"
+
+
+def _print_precision(metadata: dict[str, Any]) -> None:
+    if record := metadata.get("quantization"):
+        print(table(record))
+        print(
+            f"{100 * record['equal_labels']:.1f} % of the labels are equal on {record['images']:,} unseen photographs"
+        )
+    else:
+        half = metadata["float16"]
+        print(
+            f"parity with float32: max difference {half['max_difference']:.1e} on {half['inputs']:,} inputs, "
+            f"{100 * half['equal_labels']:.1f} % of the labels are equal"
+        )
 
 
 def _pool_record(folder: Path) -> dict[str, Any]:
@@ -157,6 +193,22 @@ def _source_commit() -> str:
     return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
+def _precision(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Precision:
+    if args.quantize and args.fp16:
+        parser.error("--quantize and --fp16 make different networks: choose one")
+    if args.quantize == "static" and not args.calibration:
+        parser.error("--quantize static needs --calibration DIR: photographs that give the activations' ranges")
+    if args.calibration and args.quantize != "static":
+        parser.error("--calibration is for --quantize static alone")
+    if args.quantize and not args.unseen:
+        parser.error("--quantize needs --unseen DIR: labelled photographs that no training saw, for its gate")
+    if args.unseen and not args.quantize:
+        parser.error("--unseen is for --quantize")
+    return Precision(
+        "float16" if args.fp16 else args.quantize or "float32", args.calibration, args.unseen, args.data_dir
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m export", description="Make model_store/NAME.mar.")
     parser.add_argument("name", help=f"one of {', '.join(known_names())}")
@@ -174,16 +226,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="PART=FILE",
         help="for the model card: what `marserve evaluate NAME --json` printed for each folder, as in test=test.json",
     )
+    parser.add_argument("--quantize", choices=("dynamic", "static"), help="8-bit weights, if the accuracy allows it")
+    parser.add_argument("--calibration", type=Path, help="for --quantize static: photographs of the training part")
+    parser.add_argument("--unseen", type=Path, help="for --quantize: labelled photographs that no training saw")
+    parser.add_argument("--fp16", action="store_true", help="float16 weights and activations, for GPUs")
     args = parser.parse_args(argv)
     evaluation = dict(part.partition("=")[::2] for part in args.evaluation)
     if not all(re.fullmatch(r"\w{1,64}", part) and file for part, file in evaluation.items()):
         parser.error("--evaluation takes PART=FILE, where PART has letters, digits and '_' only")
-    if args.archive and (args.checkpoint or args.pool or args.data_dir):
-        parser.error("--archive goes without --checkpoint, --pool and --data_dir")
+    if args.archive and (args.checkpoint or args.pool or (args.data_dir and not args.fp16)):
+        parser.error("--archive goes without --checkpoint, --pool and, but for --fp16, --data_dir")
+    precision = _precision(parser, args)
     notes = Notes(args.version, args.data_note, {part: Path(file) for part, file in evaluation.items()})
     sources = Sources(args.checkpoint, args.data_dir, args.pool, args.archive)
     try:
-        archive = export(args.name, sources, args.output_dir, notes)
+        archive = export(args.name, sources, args.output_dir, notes, precision)
     except ExportError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

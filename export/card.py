@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from export.comparison import section
 from export.errors import ExportError
 from export.evaluation import table
 
@@ -16,13 +17,15 @@ _WIDTH = 100  # of a line of the command
 def fill_card(template: Path, metadata: Mapping[str, Any]) -> str:
     """Replace every `$key_subkey` by metadata["key"]["subkey"], so that a card cannot state another model's figures.
 
+    What became of a network that is not float32 any more follows at the end.
+
     Raises ExportError for a placeholder that the metadata does not have.
     """
     values = _flatten(metadata) | {"evaluation_table": table(metadata)}
     if "recipe" in metadata:
         values["command"] = _command(metadata)
     try:
-        return Template(template.read_text()).substitute(values)
+        return Template(template.read_text()).substitute(values) + section(metadata)
     except KeyError as error:
         raise ExportError(
             f"{template}: nothing known as ${error.args[0]}; known: {', '.join(sorted(values))}"

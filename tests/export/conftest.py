@@ -13,7 +13,7 @@ import pytest
 
 from export.__main__ import main
 from export.onnx_file import write_onnx
-from tests.export.models import ROOT, SIDE, RedOrBlue, write_checkpoint
+from tests.export.models import ROOT, SIDE, RedOrBlue, SmallEfficient, pack_small_efficient, write_checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +21,19 @@ def small_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("small") / "model.onnx"
     write_onnx(RedOrBlue(), (SIDE, SIDE, 3), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def efficient_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("efficient") / "model.onnx"
+    write_onnx(SmallEfficient(), (SIDE, SIDE, 3), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def efficient(efficient_onnx: Path) -> Path:
+    """captcha_image.mar with a small float32 network."""
+    return pack_small_efficient(efficient_onnx.parent, efficient_onnx)
 
 
 @pytest.fixture(scope="session")

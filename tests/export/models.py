@@ -67,6 +67,43 @@ class RedOrBlue(nn.Module):
         return torch.softmax(self.linear(means), dim=1)
 
 
+class SmallEfficient(nn.Module):
+    """RedOrBlue's task with EfficientNet's parts: a convolution, a depthwise one, squeeze-and-excitation, swish."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.depthwise = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 16, 3, 1, 1, groups=16)
+        self.squeeze, self.excite = nn.Conv2d(16, 4, 1), nn.Conv2d(4, 16, 1)
+        self.project, self.head = nn.Conv2d(16, 16, 1), nn.Linear(16, 2)
+        with torch.no_grad():
+            pixels = torch.from_numpy(np.stack([tinted(number, number % 2 == 0) for number in range(200)]))
+            features = torch.cat([self.features(pixels), torch.ones(200, 1)], dim=1)  # (200, 17)
+            logits = 3 * (1 - 2 * (torch.arange(200) % 2)[:, None]) * torch.tensor([1.0, -1.0])  # (200, 2)
+            ridge = features.T @ features + 0.1 * torch.eye(17)  # no weights that cancel each other
+            weights = torch.linalg.solve(ridge, features.T @ logits)  # (17, 2)
+            self.head.weight.copy_(weights[:-1].T)
+            self.head.bias.copy_(weights[-1])
+
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        silu = nn.functional.silu
+        maps = silu(self.stem((pixels.permute(0, 3, 1, 2).float() - 128) / 64))  # (B, 16, SIDE / 2, SIDE / 2)
+        maps = silu(self.depthwise(maps))
+        gate = torch.sigmoid(self.excite(silu(self.squeeze(maps.mean((2, 3), keepdim=True)))))  # (B, 16, 1, 1)
+        means: torch.Tensor = (maps + self.project(maps * gate)).mean((2, 3))  # (B, 16)
+        return means
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(self.head(self.features(pixels)), dim=1)
+
+
+def tinted(seed: int, red: bool) -> NDArray[np.uint8]:
+    """Noise of all brightnesses with more red, or more blue, (SIDE, SIDE, 3)."""
+    pixels = np.random.default_rng(seed).integers(0, 156, (SIDE, SIDE, 3), np.uint8)
+    pixels[..., 0 if red else 2] += 100
+    return pixels
+
+
 def flat(red: int, green: int, blue: int) -> NDArray[np.uint8]:
     """One image of a single colour, (SIDE, SIDE, 3)."""
     return np.full((SIDE, SIDE, 3), (red, green, blue), np.uint8)
@@ -113,6 +150,14 @@ def meta(**changes: Any) -> dict[str, Any]:
     return whole | changes
 
 
+RECORDS = {
+    **{key: value for key, value in meta().items() if key != "history"},
+    "parity": {"inputs": 70, "max_difference": 1e-7, "tolerance": 1e-4},
+    "version": "1.0",
+    "evaluation": {"test": {"images": 9, "accuracy": 1.0, "macro_f1": 1.0, "log_loss": 0.0, "calibration_error": 0.0}},
+}
+
+
 def write_pool(folder: Path, groups: tuple[str, ...] = ("animal", "object"), per_group: int = 3) -> Path:
     """A pool of small images, PNG and WebP in turn."""
     folder.mkdir(parents=True)
@@ -144,6 +189,25 @@ def pack_red_or_blue(folder: Path, version: str = "1.0", name: str = "red_or_blu
     files = {"model.onnx": network, "example.png": example}
     pack(target, name, version, config, {"name": name, "note": "a [bold] one"}, "# A card\n", files)
     return target
+
+
+def pack_small_efficient(folder: Path, network: Path) -> Path:
+    """captcha_image.mar around a SmallEfficient's file, with a training's records, as a source for other precisions."""
+    config = yaml.safe_load((SPECS / "captcha_image.yaml").read_text())
+    config["handler"]["labels"] = list(MEMBERS)
+    config["handler"]["network"]["input_shape"] = [SIDE, SIDE, 3]
+    target, files = folder / "captcha_image.mar", {"model.onnx": network, "example.jpg": EXAMPLE}
+    pack(target, "captcha_image", "1.0", yaml.safe_dump(config), RECORDS, "# A card\n", files)
+    return target
+
+
+def write_tinted(folder: Path, count: int = 200, seed: int = 0) -> Path:
+    """`tinted` pictures in `animal/` (red) and `object/` (blue), half each."""
+    for place, name in enumerate(MEMBERS):
+        (folder / name).mkdir(parents=True)
+        for number in range(place, count, 2):
+            Image.fromarray(tinted(1000 * seed + number, place == 0)).save(folder / name / f"{number:03}.png")
+    return folder
 
 
 def unpack(archive: Path, folder: Path) -> Path:
