@@ -24,7 +24,11 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 class Behaviour(Task):
-    """Everything but the reply. Takes a movement as `points` reads it, or `{"features": {name: value}}`."""
+    """Everything but the reply.
+
+    Takes a movement as `points` reads it, or `{"features": {name: value}}`, or `{"features": [value, ...]}` in the order
+    of the spec's `features`.
+    """
 
     def __init__(self, spec: HandlerSpec, output: str) -> None:
         """`output` has one number per row: the score. Raises SpecError where the spec does not suit."""
@@ -101,8 +105,14 @@ class Behaviour(Task):
         raise NotImplementedError
 
     def _read(self, given: Any) -> NDArray[np.float32]:
+        if isinstance(given, list):
+            if len(given) != len(self._features):
+                raise InvalidContentError(
+                    f"'features' has {len(given):,} numbers; the model takes {len(self._features)}"
+                )
+            given = dict(zip((feature.name for feature in self._features), given, strict=True))
         if not isinstance(given, Mapping):
-            raise InvalidContentError("'features' must be an object of names and numbers")
+            raise InvalidContentError("'features' must be an object of names and numbers, or a list of numbers")
         if unknown := given.keys() - self._names:
             raise InvalidContentError(f"unknown features {points.names(unknown)}")
         if missing := self._names - given.keys():
