@@ -17,7 +17,7 @@ import httpx
 
 from loadtest.bench.processes import Tree, free_port
 from loadtest.bench.servers import Server, Setup
-from loadtest.bench.store import ROOT, Store
+from loadtest.bench.store import Store
 from loadtest.bench.workloads import Ask, Workload
 from loadtest.errors import LoadTestError
 from marserve import wrk
@@ -69,7 +69,7 @@ def visit(
         started = time.monotonic()
         try:
             with (
-                Tree(command, setup.environment | environment, ROOT, Path(scratch, "log.txt")) as tree,
+                Tree(command, setup.environment | environment, Path(scratch), Path(scratch, "log.txt")) as tree,
                 httpx.Client(base_url=url, timeout=30, trust_env=False) as client,
             ):
                 first = {ask.model: ask for workload in workloads for ask in reversed(workload.asks)}
