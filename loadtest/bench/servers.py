@@ -188,7 +188,12 @@ def _bentoml_answer(headers: Mapping[str, str], body: bytes) -> Any:  # noqa: AR
     return json.loads(body)[0]
 
 
-_RAY = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+_RAY = {
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_raylet_start_wait_time_s": "120",
+}
 SERVERS = {
     server.name: server
     for server in (

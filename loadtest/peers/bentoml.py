@@ -15,11 +15,12 @@ from loadtest.peers.common import NAMES, WORKERS, Model, batching
 def predictor(name: str) -> Callable[..., Any]:
     batch, _ = batching(name)  # how long to wait is what it adapts; beyond max_latency_ms it answers 503
 
-    @bentoml.api(batchable=True, max_batch_size=batch, max_latency_ms=30_000, route=f"/predictions/{name}", name=name)
     def predict(self: Any, requests: list[dict[str, Any]], /) -> list[dict[str, Any]]:
         return self.models[name].answers(requests)
 
-    return predict
+    predict.__name__ = name  # by which BentoML finds it again
+    route = f"/predictions/{name}"
+    return bentoml.api(batchable=True, max_batch_size=batch, max_latency_ms=30_000, route=route)(predict)
 
 
 class Predict:
@@ -29,4 +30,5 @@ class Predict:
 
 for name in NAMES:
     setattr(Predict, name, predictor(name))
-Service = bentoml.service(workers=WORKERS, traffic={"timeout": 30}, metrics={"enabled": False})(Predict)
+quiet = {"metrics": {"enabled": False}, "logging": {"access": {"enabled": False}}}
+Service = bentoml.service(workers=WORKERS, traffic={"timeout": 30}, **quiet)(Predict)

@@ -1,11 +1,15 @@
-"""Triton: the model.py of its Python backend, once in a process per core. `write_repository` lays it out.
+"""Triton: the model.py of its Python backend, in a process per core.
 
 Its HTTP protocol wraps bodies into tensors of one element; the binary extension leaves their bytes as they are.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
+
+sys.path += os.environ["PYTHONPATH"].split(os.pathsep)  # which the Python inside of Triton's stub does not read
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
