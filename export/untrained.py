@@ -42,7 +42,7 @@ def write_untrained(folder: Path, size: int, seed: int = 0) -> Path:
         "members": MEMBERS,
         "preprocessing": {"input_size": size, "resize": "shorter side, then centre crop"},
         "recipe": {"seed": seed},
-        "data": {name: 0 for name in ("images", "training_images", "validation_images")}
+        "data": dict.fromkeys(("images", "training_images", "validation_images"), 0)
         | {"images_per_group": dict.fromkeys(MEMBERS, 0), "fingerprint_sha256": "", "note": "None: random weights."},
         "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "metrics": {"val_accuracy": 0.0, "epoch": 0},

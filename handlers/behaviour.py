@@ -26,7 +26,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 class Behaviour(Task):
     """Everything but the reply.
 
-    Takes a movement as `points` reads it, or `{"features": {name: value}}`, or `{"features": [value, ...]}` in the order
+    Takes a movement as `points` reads it, `{"features": {name: value}}`, or `{"features": [value, ...]}` in the order
     of the spec's `features`.
     """
 

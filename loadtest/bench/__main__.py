@@ -86,12 +86,19 @@ def bench(args: argparse.Namespace) -> dict[str, Any]:
                     done(workload.name)
                 for where, said in found.errors.items():
                     progress.print(f"round {number + 1}, {server} {where}: {said}")
+                progress.print(_line(number, server, found))
                 visits[server].append(found)
     return {
         "machine": _machine(servers, args),
         "workloads": {name: {server: _figures(visits[server], name) for server in servers} for name in names},
         "servers": {server: _server(visits[server]) for server in servers},
     }
+
+
+def _line(number: int, server: str, found: Visit) -> str:
+    """For those who watch, or read a log: requests per second."""
+    rates = ", ".join(f"{workload} {figures['rps']:,.0f}/s" for workload, figures in found.figures.items())
+    return f"round {number + 1}, {server}: {rates or 'nothing measured'}"
 
 
 def _limit(store: Store, workloads: Sequence[Workload], seconds: float, done: Any) -> Visit:

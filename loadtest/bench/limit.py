@@ -112,7 +112,7 @@ def _loop(
             steps.append(_step(loaded[name], chosen, decoding))
     for step in steps[: 2 * len(loaded)]:
         step()
-    times = []
+    times: list[float] = []
     barrier.wait()
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:

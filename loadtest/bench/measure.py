@@ -7,13 +7,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from loadtest.bench.processes import Tree, free_port
 from loadtest.bench.servers import Server, Setup
@@ -82,7 +82,7 @@ def visit(
                     except (MarserveError, httpx.HTTPError, OSError) as error:
                         errors[workload.name] = str(error) or type(error).__name__
                     done(workload.name)
-                return Visit(start, tree.memory_mb(), _by_model(tree, store), figures, errors)
+                return Visit(start, tree.memory_mb(), _largest_workers(setup), figures, errors)
         except (LoadTestError, OSError) as error:
             return Visit(figures=figures, errors={**errors, "": str(error)})
 
@@ -149,6 +149,14 @@ def _wait(server: Server, client: httpx.Client, ask: Ask, tree: Tree, deadline: 
         time.sleep(0.02)
 
 
-def _by_model(tree: Tree, store: Store) -> dict[str, float]:
-    """The largest resident set of a TorchServe worker by model, MB; its command line names the model's metrics."""
-    return {}
+def _largest_workers(setup: Setup) -> dict[str, float]:
+    """The largest resident set of a worker by model, MB, of servers with TorchServe's management API; else nothing."""
+    largest = {}
+    try:
+        for name in setup.store.names:
+            (model,) = httpx.get(f"http://127.0.0.1:{setup.port + 1}/models/{name}", trust_env=False).json()
+            sizes = [psutil.Process(worker["pid"]).memory_info().rss for worker in model["workers"]]
+            largest[name] = max(sizes) / 2**20
+    except (httpx.HTTPError, psutil.Error, ValueError, LookupError, TypeError):
+        return {}
+    return largest

@@ -54,8 +54,8 @@ def markdown(results: Mapping[str, Any], command: str, picture: str) -> str:
         "",
         f"    {command}",
         "",
-        f"Medians of {machine['rounds']} interleaved rounds of {machine['seconds']:g} s; the spread is from the slowest "
-        "round to the fastest. `limit` is no server: bare `session.run` loops with decoding. wrk shares the cores.",
+        f"Medians of {machine['rounds']} interleaved rounds of {machine['seconds']:g} s, slowest and fastest "
+        "beside. `limit` is no server: bare `session.run` loops with decoding. wrk shares the cores.",
         "Failed requests are not counted in req/s; `wrong` are checked answers that were not the right ones.",
         "",
         f"![requests per second]({picture})",
@@ -103,7 +103,7 @@ def plot(results: Mapping[str, Any]) -> Figure:
 
 def _rows(servers: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     ours = servers.get("marserve", {}).get("rps")
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, found in servers.items():
         if "error" in found:
             rows.append((name, "failed", found["error"], "", "", "", "", ""))

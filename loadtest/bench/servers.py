@@ -148,8 +148,7 @@ def _triton(setup: Setup) -> Launch:
     command += ["--backend-directory", str(backend.parent), "--http-address", "127.0.0.1"]
     command += ["--http-port", str(setup.port), "--allow-grpc", "false", "--allow-metrics", "false"]
     libraries = f"{site / 'nvidia_pytriton.libs'}:{sysconfig.get_config_var('LIBDIR')}"
-    path = f"{home / 'bin'}:{os.environ['PATH']}"
-    return command, _ONE_THREAD | {"LD_LIBRARY_PATH": libraries, "PYTHONPATH": f"{ROOT}:{site}", "PATH": path}
+    return command, _ONE_THREAD | {"LD_LIBRARY_PATH": libraries, "PYTHONPATH": f"{ROOT}:{site}"}
 
 
 def _triton_request(ask: Ask) -> Request:

@@ -1,21 +1,23 @@
 """The archives that every server serves: the released ones with this checkout's handlers, and one image model.
 
 That one is an EfficientNet-B0 for 224x224 pixels, the size that others measure with, whose weights are random: how fast
-a network is does not depend on them. Archives are made again when what they are made from has changed.
+a network is does not depend on them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from handlers.archive import unpack
+from handlers.archive import DIGESTS, unpack
 from loadtest.errors import LoadTestError
 
 ROOT = Path(__file__).parents[2]
@@ -36,32 +38,41 @@ class Store:
 
 
 def make_store(names: Sequence[str], folder: Path = BUILD / "bench") -> Store:
-    """Raises LoadTestError with the last line of what an export said."""
-    for name in names:
-        target = folder / name / f"{name}.mar"
-        stamp = _stamp(name)
-        if not target.is_file() or (folder / name / "stamp").read_text() != stamp:
-            shutil.rmtree(folder / name, ignore_errors=True)
-            target.parent.mkdir(parents=True)
-            _export(name, target.parent)
-            unpack(target, target.parent / "unpacked")
-            (target.parent / "stamp").write_text(stamp)
+    """Of these models only: a server loads all that is there. Raises LoadTestError where an export fails."""
     store = Store(folder / "store", folder / "models", tuple(names))
-    for link in (store.archives, store.models):  # of this run's models only: a server loads all that is there
-        shutil.rmtree(link, ignore_errors=True)
-        link.mkdir(parents=True)
+    for place in (store.archives, store.models):
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
     for name in names:
-        shutil.copyfile(folder / name / f"{name}.mar", store.archives / f"{name}.mar")
-        (store.models / name).symlink_to((folder / name / "unpacked").resolve(), target_is_directory=True)
+        source = _untrained(folder / "untrained") if name == IMAGE else ROOT / "model_store" / f"{name}.mar"
+        repack(source, store.archives / f"{name}.mar")
+        unpack(store.archives / f"{name}.mar", store.models / name)
     return store
 
 
-def _export(name: str, folder: Path) -> None:
-    source = ["--archive", str(ROOT / "model_store" / f"{name}.mar")]
-    if name == IMAGE:
-        _run("export.untrained", str(folder / "checkpoint"), "--size", str(SIDE))
-        source = ["--checkpoint", str(folder / "checkpoint" / "best_model.pth")]
-    _run("export", name, *source, "--output_dir", str(folder))
+def repack(source: Path, target: Path) -> None:
+    """The same archive with the handlers of this checkout: it is these that are measured."""
+    files = {str(path.relative_to(ROOT)): path.read_bytes() for path in sorted(ROOT.glob("handlers/**/*.py"))}
+    files["entry.py"] = files.pop("handlers/entry.py")
+    with zipfile.ZipFile(source) as archive:
+        others = [name for name in archive.namelist() if not name.endswith(".py") and name != DIGESTS]
+        files |= {name: archive.read(name) for name in others}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, content in {**files, DIGESTS: json.dumps(digests).encode()}.items():
+            archive.writestr(name, content)
+
+
+def _untrained(folder: Path) -> Path:
+    """The archive of the image model, exported where its maker or its spec has changed: that takes minutes."""
+    archive, stamp = folder / f"{IMAGE}.mar", folder / "stamp"
+    made_from = [ROOT / "export" / "untrained.py", *sorted(ROOT.glob(f"export/specs/{IMAGE}.*"))]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in made_from)).hexdigest()
+    if not stamp.is_file() or stamp.read_text() != digest:
+        _run("export.untrained", str(folder), "--size", str(SIDE))
+        _run("export", IMAGE, "--checkpoint", str(folder / "best_model.pth"), "--output_dir", str(folder))
+        stamp.write_text(digest)
+    return archive
 
 
 def _run(module: str, *arguments: str) -> None:
@@ -71,11 +82,3 @@ def _run(module: str, *arguments: str) -> None:
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise LoadTestError(f"python -m {module} {arguments[0]} failed: {said[-1] if said else 'it said nothing'}")
-
-
-def _stamp(name: str) -> str:
-    digest = hashlib.sha256()
-    own = ROOT / "export" / "untrained.py" if name == IMAGE else ROOT / "model_store" / f"{name}.mar"
-    for path in sorted([*ROOT.glob("handlers/**/*.py"), *ROOT.glob(f"export/specs/{name}.*"), own]):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

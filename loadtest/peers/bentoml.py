@@ -4,7 +4,6 @@ A batchable API takes and gives a list, so requests are lists of one: `[{"featur
 """
 
 # No `from __future__ import annotations`: BentoML makes its models of the annotations.
-from collections.abc import Callable
 from typing import Any
 
 import bentoml
@@ -12,11 +11,12 @@ import bentoml
 from loadtest.peers.common import NAMES, WORKERS, Model, batching
 
 
-def predictor(name: str) -> Callable[..., Any]:
+def predictor(name: str) -> Any:
     batch, _ = batching(name)  # how long to wait is what it adapts; beyond max_latency_ms it answers 503
 
     def predict(self: Any, requests: list[dict[str, Any]], /) -> list[dict[str, Any]]:
-        return self.models[name].answers(requests)
+        answers: list[dict[str, Any]] = self.models[name].answers(requests)
+        return answers
 
     predict.__name__ = name  # by which BentoML finds it again
     route = f"/predictions/{name}"
