@@ -14,7 +14,8 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -62,32 +63,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def bench(args: argparse.Namespace) -> dict[str, Any]:
     """Measure; the results as they are written. Raises LoadTestError, MarserveError, SpecError."""
-    out = console()
     servers, names = list(dict.fromkeys(args.servers)), list(dict.fromkeys(args.workloads))
-    out.print("archives ...")
-    store = make_store(models_of(names))
-    workloads = build_workloads(names, store.models)
-    visits: dict[str, list[Visit]] = {name: [] for name in servers}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=out) as progress:
-        task = progress.add_task("", total=args.rounds * len(servers) * len(workloads))
-        for number in range(args.rounds):
-            for server in rotated(servers, number):
-
-                def done(workload: str, server: str = server, number: int = number) -> None:
-                    progress.update(task, advance=1, description=f"round {number + 1}, {server}: {workload}")
-
-                progress.update(task, description=f"round {number + 1}, {server}: start")
-                if server == LIMIT:
-                    found = _limit(store, workloads, args.seconds, done)
-                else:
-                    found = visit(SERVERS[server], store, workloads, args.seconds, done)
-                for workload in workloads[len(found.figures) + len(found.errors.keys() - {""}) :]:
-                    done(workload.name)
-                for where, said in found.errors.items():
-                    progress.print(f"round {number + 1}, {server} {where}: {said}")
-                progress.print(_line(number, server, found))
-                visits[server].append(found)
+    with tempfile.TemporaryDirectory(prefix="bench-store-") as folder:
+        console().print("archives ...")
+        store = make_store(models_of(names), Path(folder))
+        visits = _rounds(servers, store, build_workloads(names, store.models), args)
     return {
         "machine": _machine(servers, args),
         "workloads": {name: {server: _figures(visits[server], name) for server in servers} for name in names},
@@ -95,13 +75,40 @@ def bench(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _line(number: int, server: str, found: Visit) -> str:
-    """For those who watch, or read a log: requests per second."""
-    rates = ", ".join(f"{workload} {figures['rps']:,.0f}/s" for workload, figures in found.figures.items())
-    return f"round {number + 1}, {server}: {rates or 'nothing measured'}"
+def _rounds(
+    servers: Sequence[str], store: Store, workloads: Sequence[Workload], args: argparse.Namespace
+) -> dict[str, list[Visit]]:
+    """One server at a time, each once in every round."""
+    visits: dict[str, list[Visit]] = {name: [] for name in servers}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console()) as progress:
+        task = progress.add_task("", total=args.rounds * len(servers) * len(workloads))
+        for number in range(args.rounds):
+            for place, server in enumerate(rotated(servers, number)):
+                label = f"round {number + 1}, {server}"
+                progress.update(task, description=f"{label}: start")
+
+                def done(workload: str, label: str = label) -> None:
+                    progress.update(task, advance=1, description=f"{label}: {workload} is over")
+
+                if server == LIMIT:
+                    found = _limit(store, workloads, args.seconds, done)
+                else:
+                    found = visit(SERVERS[server], store, workloads, args.seconds, done)
+                visits[server].append(found)
+                # A server that did not start has skipped its workloads.
+                progress.update(task, completed=(number * len(servers) + place + 1) * len(workloads))
+                progress.print(f"{label}: {_line(found)}")
+    return visits
 
 
-def _limit(store: Store, workloads: Sequence[Workload], seconds: float, done: Any) -> Visit:
+def _line(found: Visit) -> str:
+    """For those who watch, or read a log: requests per second, and what went wrong."""
+    rates = [f"{workload} {figures['rps']:,.0f}/s" for workload, figures in found.figures.items()]
+    return ", ".join(rates + [f"{where} {said}".strip() for where, said in found.errors.items()])
+
+
+def _limit(store: Store, workloads: Sequence[Workload], seconds: float, done: Callable[[str], None]) -> Visit:
     figures = {}
     for workload in workloads:
         figures[workload.name] = limit(workload, store.models, seconds)

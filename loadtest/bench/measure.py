@@ -6,7 +6,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -50,7 +50,7 @@ class Visit:
 
 
 def visit(
-    server: Server, store: Store, workloads: list[Workload], seconds: float, done: Callable[[str], None]
+    server: Server, store: Store, workloads: Sequence[Workload], seconds: float, done: Callable[[str], None]
 ) -> Visit:
     """Start the server, run every workload on it, stop it; `done` hears the name of each workload that is over.
 

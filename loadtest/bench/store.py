@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -37,14 +36,13 @@ class Store:
     names: tuple[str, ...]
 
 
-def make_store(names: Sequence[str], folder: Path = BUILD / "bench") -> Store:
-    """Of these models only: a server loads all that is there. Raises LoadTestError where an export fails."""
+def make_store(names: Sequence[str], folder: Path) -> Store:
+    """In an empty folder, these models only: a server loads all that is there. Raises LoadTestError."""
     store = Store(folder / "store", folder / "models", tuple(names))
     for place in (store.archives, store.models):
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
+        place.mkdir()
     for name in names:
-        source = _untrained(folder / "untrained") if name == IMAGE else ROOT / "model_store" / f"{name}.mar"
+        source = _untrained(BUILD / "bench") if name == IMAGE else ROOT / "model_store" / f"{name}.mar"
         repack(source, store.archives / f"{name}.mar")
         unpack(store.archives / f"{name}.mar", store.models / name)
     return store
