@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -103,6 +104,7 @@ def _loop(
     pipe: Connection, barrier: Barrier, bodies: list[Body], models: Path, batch: int, decoding: bool, seconds: float
 ) -> None:
     """Send the seconds of every batch; all processes start together."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     loaded = {name: _Model(models / name) for name in dict.fromkeys(name for name, _ in bodies)}
     steps: list[Callable[[], None]] = []
     by_model: Mapping[str, list[bytes]] = {name: [body for one, body in bodies if one == name] for name in loaded}
