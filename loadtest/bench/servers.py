@@ -148,11 +148,13 @@ def _triton(setup: Setup) -> Launch:
     command += ["--backend-directory", str(backend.parent), "--http-address", "127.0.0.1"]
     command += ["--http-port", str(setup.port), "--allow-grpc", "false", "--allow-metrics", "false"]
     libraries = f"{site / 'nvidia_pytriton.libs'}:{sysconfig.get_config_var('LIBDIR')}"
-    return command, _ONE_THREAD | {"LD_LIBRARY_PATH": libraries, "PYTHONPATH": f"{ROOT}:{site}"}
+    # The stub looks for its packages, numpy first of all, beside the first python3 of PATH.
+    search = f"{home / 'bin'}:{os.environ['PATH']}"
+    return command, _ONE_THREAD | {"LD_LIBRARY_PATH": libraries, "PATH": search}
 
 
 def _triton_request(ask: Ask) -> Request:
-    """https://docs.nvidia.com: Triton's Binary Tensor Data Extension; text is preceded by its length."""
+    """After Triton's "Binary tensor data extension": text is preceded by its length."""
     content = struct.pack("<I", len(ask.body)) + ask.body
     source = {"name": "body", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": len(content)}}
     target = {"name": "answer", "parameters": {"binary_data": True}}

@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Any
 
-sys.path += os.environ["PYTHONPATH"].split(os.pathsep)  # which the Python inside of Triton's stub does not read
+sys.path += os.environ["PYTHONPATH"].split(os.pathsep)  # the Python inside of Triton's stub does not read it
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
