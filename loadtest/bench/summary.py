@@ -8,6 +8,7 @@ from typing import Any
 
 FIGURES = ("rps", "p50_ms", "p99_ms", "errors")
 _SUMS = ("checked", "wrong")
+_CHOICES = ("batch", "batch_without_decoding", "processes")  # of the limit; between two of them is none
 
 
 def rotated(names: Sequence[str], number: int) -> list[str]:
@@ -19,7 +20,7 @@ def rotated(names: Sequence[str], number: int) -> list[str]:
 def summarize(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Of one server and workload, a sample per round: medians, and what lies between the least and the greatest.
 
-    Numbers of answers that were checked are added up. Whatever else a sample has counts by its median too.
+    Numbers of answers that were checked are added up; of batch sizes the most frequent is taken. Whatever else a sample has counts by its median too.
     """
     if not samples:
         return {"error": "was not measured"}
@@ -34,6 +35,8 @@ def summarize(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         elif key == "first_wrong":
             if said := next((text for text in values if text), ""):
                 summary[key] = said
+        elif key in _CHOICES:
+            summary[key] = statistics.mode(values)
         else:
             summary[key] = _rounded(statistics.median(values))
             if key in FIGURES:

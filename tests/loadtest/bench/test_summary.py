@@ -32,5 +32,9 @@ def test_one_wrong_answer_and_one_saturated_round_are_not_lost_in_a_median() -> 
     assert summary["saturated"] is True
 
 
+def test_a_batch_size_is_one_that_was_measured() -> None:
+    assert summarize([sample(1.0, batch=1), sample(1.0, batch=4)])["batch"] in (1, 4)
+
+
 def test_nothing_measured_is_said() -> None:
     assert "error" in summarize([])
