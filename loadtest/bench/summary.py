@@ -20,7 +20,8 @@ def rotated(names: Sequence[str], number: int) -> list[str]:
 def summarize(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Of one server and workload, a sample per round: medians, and what lies between the least and the greatest.
 
-    Numbers of answers that were checked are added up; of batch sizes the most frequent is taken. Whatever else a sample has counts by its median too.
+    Numbers of answers that were checked are added up, and of batch sizes the most frequent is taken. Whatever else a
+    sample has counts by its median too.
     """
     if not samples:
         return {"error": "was not measured"}
