@@ -27,7 +27,11 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 class Behaviour(Task):
-    """Everything but the reply. Takes a movement as `points` reads it, or `{"features": {name: value}}`."""
+    """Everything but the reply.
+
+    Takes a movement as `points` reads it, `{"features": {name: value}}`, or `{"features": [value, ...]}` in the order
+    of the spec's `features`.
+    """
 
     def __init__(self, spec: HandlerSpec, output: str) -> None:
         """`output` has one number per row: the score. Raises SpecError where the spec does not suit."""
@@ -105,11 +109,13 @@ class Behaviour(Task):
         raise NotImplementedError
 
     def _read(self, given: Any) -> NDArray[np.float32]:
-        try:
-            values = self._pick(given)
-        except (KeyError, TypeError):
-            raise self._wrong(given) from None
-        if len(given) != len(values) or not _NUMBERS.issuperset(map(type, values)):
+        values = given
+        if not isinstance(given, list):
+            try:
+                values = self._pick(given)
+            except (KeyError, TypeError):
+                raise self._wrong(given) from None
+        if len(given) != len(self._features) or not _NUMBERS.issuperset(map(type, values)):
             raise self._wrong(given)
         if not (max(map(abs, values)) <= _LARGEST and math.isfinite(sum(values))):  # max passes over a NaN
             raise self._wrong(given)
@@ -117,8 +123,14 @@ class Behaviour(Task):
 
     def _wrong(self, given: Any) -> InvalidContentError:
         """What is wrong with features, where something is."""
+        if isinstance(given, list):
+            if len(given) != len(self._features):
+                return InvalidContentError(
+                    f"'features' has {len(given):,} numbers; the model takes {len(self._features)}"
+                )
+            given = dict(zip((feature.name for feature in self._features), given, strict=True))
         if not isinstance(given, Mapping):
-            return InvalidContentError("'features' must be an object of names and numbers")
+            return InvalidContentError("'features' must be an object of names and numbers, or a list of numbers")
         if unknown := given.keys() - self._names:
             return InvalidContentError(f"unknown features {points.names(unknown)}")
         if missing := self._names - given.keys():

@@ -46,12 +46,18 @@ def test_every_form_of_a_movement_gets_the_same_answer(pipeline: Pipeline) -> No
     compact = {axis: [point[axis] for point in listed["points"]] for axis in points.AXES}
     values = features([points.read(listed)])[0]
     given = {name: float(values[NAMES.index(name)]) for name in reversed(FEATURES)}
-    bodies = [listed, compact, {"features": given}, {"instances": [listed]}]
+    bodies = [
+        listed,
+        compact,
+        {"features": given},
+        {"features": [given[name] for name in FEATURES]},
+        {"instances": [listed]},
+    ]
     rows = [{"body": body} for body in bodies] + [{"data": json.dumps(listed).encode()}]
     replies = [read(reply) for reply in pipeline(rows)]
-    replies[3] = replies[3]["predictions"][0]
+    replies[4] = replies[4]["predictions"][0]
     assert "error" not in replies[0]
-    assert replies == [replies[0]] * 5
+    assert replies == [replies[0]] * 6
 
 
 BAD: list[tuple[Any, str]] = [
@@ -61,7 +67,10 @@ BAD: list[tuple[Any, str]] = [
     ({"data": "AA=="}, "unknown fields 'data'"),
     (movement(5), "has 5 points"),
     ({"features": None}, "must be an object"),
-    ({"features": [1, 2]}, "must be an object"),
+    ({"features": [1, 2]}, "'features' has 2 numbers; the model takes"),
+    ({"features": []}, "'features' has 0 numbers"),
+    ({"features": [math.nan, *list(GIVEN.values())[1:]]}, "must be a finite number"),
+    ({"features": ["1", *list(GIVEN.values())[1:]]}, "must be a finite number"),
     ({"features": GIVEN | {"x": 1}}, "unknown features 'x'"),
     ({"features": {"straightness": 1, "duration": 1, "net_turn": 1, "pauses": 0}}, "lacks 'mean_speed', 'path_length'"),
     ({"features": GIVEN | {"pauses": math.nan}}, "'pauses' must be a finite number"),
