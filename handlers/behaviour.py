@@ -53,7 +53,7 @@ class Behaviour(Task):
         self._pick = _in_order(spec.features)
 
     def decode(self, instance: Instance) -> Item:
-        """Its `extra` has the trajectory, or the values of the features, and the pointer."""
+        """Its `extra` has the trajectory, which `gather` turns into features, or their values; and the pointer."""
         if isinstance(instance, bytes):
             raise InvalidContentError("""expected JSON: {"points": [{"x": px, "y": px, "t": ms}, ...]}""")
         if "features" not in instance:
@@ -61,17 +61,21 @@ class Behaviour(Task):
             return Item(None, {"trajectory": trajectory, "pointer": trajectory.pointer})
         if unknown := instance.keys() - {"features", "pointer"}:
             raise InvalidContentError(f"""with 'features', only 'pointer' is accepted, not {points.names(unknown)}""")
-        return Item(None, {"values": self._read(instance["features"]), "pointer": points.read_pointer(instance)})
+        return self._item(self._read(instance["features"]), points.read_pointer(instance))
 
     def gather(self, items: Sequence[Item]) -> list[Item]:
         """Their arrays are float32 (features,); their `extra` has the values these were made of, and the pointer."""
-        computed = iter(features([item.extra["trajectory"] for item in items if "trajectory" in item.extra]))
-        gathered = []
-        for item in items:
-            pointer = item.extra["pointer"]
-            values = next(computed)[self._columns] if "trajectory" in item.extra else item.extra["values"]
-            gathered.append(Item(self.to_input(values, pointer), {"values": values, "pointer": pointer}))
-        return gathered
+        moved = [item.extra["trajectory"] for item in items if item.array is None]
+        if not moved:
+            return list(items)
+        computed = iter(features(moved))
+        return [
+            self._item(next(computed)[self._columns], item.extra["pointer"]) if item.array is None else item
+            for item in items
+        ]
+
+    def _item(self, values: NDArray[np.float32], pointer: str) -> Item:
+        return Item(self.to_input(values, pointer), {"values": values, "pointer": pointer})
 
     def explain(self, item: Item, row: Row, run: Run) -> list[dict[str, Any]]:
         """The EXPLAINED features that move the score most; the weight is what it loses when the feature is typical."""

@@ -50,14 +50,15 @@ class Handler:
     def handle(self, rows: list[dict[str, Any]], context: Any) -> list[bytes]:
         """One batch: a body and a status for each request."""
         began = time.time()
-        headers = [context.get_all_request_header(index) for index in range(len(rows))]
+        requests = context.request_processor
+        headers = [request.get_request_properties() for request in requests]
         replies = self._pipeline(rows, [own.get(EXPLAIN_HEADER) == "True" for own in headers])
-        for index, reply in enumerate(replies):
-            context.set_response_content_type(index, "application/json")
-            if headers[index].get(WARM_UP_HEADER):
-                context.set_response_header(index, WORKER_HEADER, str(os.getpid()))
+        for request, own, reply in zip(requests, headers, replies, strict=True):
+            request.add_response_property("content-type", "application/json")
+            if own.get(WARM_UP_HEADER):
+                request.add_response_property(WORKER_HEADER, str(os.getpid()))
             if reply.status != 200:
-                context.set_response_status(reply.status.value, reply.status.phrase, index)
+                request.report_status(reply.status.value, reply.status.phrase)
         self.measure(replies, headers, began)
         return [reply.body for reply in replies]
 

@@ -23,6 +23,22 @@ def guard(step: Any, *arguments: Any) -> Any:
         return InternalError("the server failed on this input; its log says why")
 
 
+class Unlimited:
+    """The budget of a request with one instance: it has all the time it takes."""
+
+    spent = False
+    guard = staticmethod(guard)
+
+    def renew(self) -> None:
+        """Nothing is used up."""
+
+    def charge(self, seconds: float) -> None:
+        """Nothing is used up."""
+
+
+UNLIMITED = Unlimited()
+
+
 class Budget:
     """The time that all instances of one request may take together in one step; what comes after is refused.
 
@@ -47,6 +63,7 @@ class Budget:
             self._left -= seconds
 
     def guard(self, step: Any, *arguments: Any) -> Any:
+        """As the function of that name; TooLargeError where nothing is left."""
         if self.spent:
             return too_long()
         started = time.perf_counter()

@@ -11,8 +11,7 @@ import binascii
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import orjson
 
@@ -25,8 +24,7 @@ MAX_INSTANCES = 100
 Instance = bytes | dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """The instances of one request, or for each the error that reading it gave; `many` asks for a list of answers."""
 
     instances: list[Instance | InvalidContentError]

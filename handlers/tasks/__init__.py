@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -19,12 +19,11 @@ Row = Mapping[str, NDArray[Any]]  # one item's row of every output of the networ
 Run = Callable[[Sequence[NDArray[Any]]], Sequence[Row]]
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One decoded instance: what the network takes (None where there is none), and what the task notes for later."""
 
     array: NDArray[Any] | None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = MappingProxyType({})
 
 
 class Task:

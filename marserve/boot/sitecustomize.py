@@ -2,8 +2,8 @@
 
 `ts.protocol.otf_message_handler` (TorchServe 0.12.0) is the worker's only import of torch, for one
 `isinstance(value, torch.Tensor)`. While that module is loaded, a stand-in takes torch's place; afterwards the name is
-free again, so a handler that imports torch gets the real one, and from then on the check sees real tensors. The
-module's slow codec is replaced at the same moment, before anything has taken functions out of it.
+free again, so a handler that imports torch gets the real one, and from then on the check sees real tensors. Its slow
+codec is replaced at the same moment, before anything has taken functions out of it; so is what `ts.service` adds to it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import wire  # of this folder, which is on PYTHONPATH
 
-_TARGET = "ts.protocol.otf_message_handler"
+_PROTOCOL, _SERVICE = "ts.protocol.otf_message_handler", "ts.service"
 
 
 class _NoTensor:
@@ -43,9 +43,14 @@ class _Loader(Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        self._exec_without_torch(module)
+        if module.__name__ == _SERVICE:
+            self._loader.exec_module(module)
+            install = wire.install_service
+        else:
+            self._exec_without_torch(module)
+            install = wire.install
         if sys.modules["ts"].__version__ == wire.VERSION:
-            wire.install(module)
+            install(module)
 
     def _exec_without_torch(self, module: ModuleType) -> None:
         if "torch" in sys.modules:
@@ -59,13 +64,16 @@ class _Loader(Loader):
 
 
 class _Finder(MetaPathFinder):
+    def __init__(self, name: str) -> None:
+        self._name = name
+
     def find_spec(
         self,
         name: str,
         path: Sequence[str] | None,  # noqa: ARG002
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        if name != _TARGET:
+        if name != self._name:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -74,4 +82,4 @@ class _Finder(MetaPathFinder):
         return spec
 
 
-sys.meta_path.insert(0, _Finder())
+sys.meta_path[:0] = [_Finder(_PROTOCOL), _Finder(_SERVICE)]

@@ -19,6 +19,7 @@ from tests.paths import ROOT
 with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # it leaves its version file open
     from ts.context import Context, RequestProcessor
     from ts.protocol import otf_message_handler as original
+    from ts.service import Service
 
 TEXT = st.text(max_size=12)
 NAMES = st.text(max_size=12).map(str.encode)
@@ -56,28 +57,14 @@ class Wire:
         return self._data.read(min(length, self._most))
 
 
-class Trickle(io.RawIOBase):
-    """A connection on which few bytes arrive at a time."""
-
-    def __init__(self, data: bytes, most: int) -> None:
-        self._wire = Wire(data, most)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._wire.recv(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-
 @given(REQUESTS, st.sampled_from([1, 3, 1000]))
 def test_requests_are_read_as_the_original_reads_them(requests: list[Any], most: int) -> None:
     data = message(requests)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TS_DECODE_INPUT_REQUEST", "false")
-        expected = original._retrieve_inference_msg(Wire(data))
-    assert wire.read_requests(io.BufferedReader(Trickle(data, most), 16)) == expected
+        headers, bodies, ids = Service.retrieve_data_for_inference(original._retrieve_inference_msg(Wire(data)))
+    batch = wire.Reader(Wire(data, most)).batch()  # type: ignore[arg-type]
+    assert batch == ([one.get_request_properties() for one in headers], bodies, ids)
 
 
 @given(REQUESTS.filter(bool), st.data())
@@ -85,7 +72,7 @@ def test_a_front_end_that_is_gone_ends_the_worker(requests: list[Any], data: st.
     whole = message(requests)
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
     with pytest.raises(SystemExit) as ended:
-        wire.read_requests(io.BufferedReader(Trickle(cut, 100)))
+        wire.Reader(Wire(cut, 100)).batch()  # type: ignore[arg-type]
     with pytest.raises(SystemExit) as originals_end:
         original._retrieve_inference_msg(Wire(cut))
     assert ended.value.code == originals_end.value.code == 0
@@ -137,6 +124,7 @@ CONVERSATION = """
 import json, os, socket, struct, sys, threading
 from ts.protocol import otf_message_handler as module
 from ts.context import Context, RequestProcessor
+from ts.service import Service
 
 def field(data):
     return struct.pack("!i", len(data)) + data
@@ -149,6 +137,8 @@ batch = b"I" + field(b"id") + field(b"k") + field(b"v") + end + json_body + end 
 ours, theirs = socket.socketpair()
 threading.Thread(target=theirs.sendall, args=(load + batch * 3,)).start()
 seen = [module.retrieve_msg(ours) for _ in range(4)]
+prepared = [Service.retrieve_data_for_inference(batch) for _, batch in seen[1:]]
+seen[1:] = [([one.get_request_properties() for one in headers], *rest) for headers, *rest in prepared]
 context = Context("model", ".", {}, 1, None, "0.12.0")
 context.request_processor = [RequestProcessor({})]
 replies = [module.create_predict_response([body], {0: "id"}, "ok", 200, context) for body in (b"x", "x", {"a": 1})]
