@@ -53,7 +53,9 @@ class TorchServe:
         self._archives = archives
         self._rest = httpx.Client(base_url=addresses.rest.url, timeout=10, trust_env=False)
         self._management = httpx.Client(base_url=addresses.management.url, timeout=10, trust_env=False)
-        settings = {**properties, **address_properties(addresses)}
+        # TorchServe would take as many threads for HTTP as there are cores, and the workers want these.
+        threads = str(max(1, (os.cpu_count() or 1) // 2))
+        settings = {"number_of_netty_threads": threads, **properties, **address_properties(addresses)}
         if overrides:
             settings["model_snapshot"] = snapshot(archives, overrides, properties)
         else:
@@ -229,5 +231,6 @@ def _environment(rundir: RunDir, ours: Mapping[str, str]) -> dict[str, str]:
         "LOG_LOCATION": str(rundir.logs),
         "METRICS_LOCATION": str(rundir.logs),
         "PROMETHEUS_MULTIPROC_DIR": str(rundir.metrics),
+        "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),  # madvise(2) for huge pages
         "OPENCV_LOG_LEVEL": "SILENT",  # a broken image is the client's affair, not the log's
     }
