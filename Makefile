@@ -9,7 +9,7 @@ LOCKED := --require-hashes --only-binary :all:
 DATA   ?= images
 MODELS ?= models
 
-.PHONY: help serve test lint deps train mlflow export pool loadtest lock protos clean
+.PHONY: help serve test lint deps train mlflow export pool loadtest bench lock protos clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -50,6 +50,9 @@ loadtest: .venv-dev/dev.txt ## start a server, load-test NAMES=captcha_image (AR
 	@trap '$(DEV)/marserve stop --port $(LOADTEST_PORT) >/dev/null' EXIT; trap 'exit 130' INT TERM HUP; \
 	$(DEV)/marserve serve --detach --port $(LOADTEST_PORT) >/dev/null || { trap - EXIT; exit 2; }; \
 	$(DEV)/python -m loadtest $(or $(NAMES),captcha_image) --host http://127.0.0.1:$(LOADTEST_PORT) $(ARGS)
+
+bench: .venv-dev/dev.txt ## marserve beside seven other servers, an hour (ARGS="--servers marserve mosec --rounds 1 --seconds 5")
+	@$(DEV)/python -m loadtest.bench $(ARGS)
 
 protos: .venv-dev/dev.txt ## gRPC stubs from the protocol files in TorchServe's jar; a test holds the committed ones against it
 	@$(DEV)/python marserve/protos/generate.py

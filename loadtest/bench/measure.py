@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -24,7 +25,8 @@ from marserve import wrk
 from marserve.errors import MarserveError
 
 START_TIMEOUT = 180.0  # seconds until every model has answered
-WARM_UP = 3.0  # seconds of load before what is measured
+WARM_UP = 2.0  # seconds of load before what is measured
+FIRST_WARM_UP = 10.0  # and after a start: compilers (Java's among them) translate first what they saw run often
 CHECK_EVERY = 0.2  # seconds between two checked answers
 SATURATED = 0.9  # of a core: wrk may be what was measured
 
@@ -76,6 +78,9 @@ def visit(
                 for ask in first.values():
                     _wait(server, client, ask, tree, started + START_TIMEOUT)
                 start = time.monotonic() - started
+                busiest = max(workloads, key=lambda workload: workload.connections)
+                with suppress(MarserveError):  # what cannot be put under load says so below
+                    warm_up(server, url, busiest, min(FIRST_WARM_UP, 2 * seconds))
                 for workload in workloads:
                     try:
                         figures[workload.name] = load(server, url, workload, seconds)
@@ -90,7 +95,7 @@ def visit(
 def load(server: Server, url: str, workload: Workload, seconds: float) -> dict[str, Any]:
     """One run of wrk after a warm-up, with answers checked beside it. Raises MarserveError."""
     requests = [server.request(ask) for ask in workload.asks]
-    wrk.run(url, requests, workload.connections, min(WARM_UP, seconds))
+    warm_up(server, url, workload, min(WARM_UP, seconds))
     checks, stop = Checks(), threading.Event()
     checker = threading.Thread(target=_check, args=(server, url, workload, checks, stop))
     checker.start()
@@ -111,6 +116,10 @@ def load(server: Server, url: str, workload: Workload, seconds: float) -> dict[s
         "wrong": checks.wrong,
         "first_wrong": checks.first_wrong,
     }
+
+
+def warm_up(server: Server, url: str, workload: Workload, seconds: float) -> None:
+    wrk.run(url, [server.request(ask) for ask in workload.asks], workload.connections, seconds)
 
 
 def _check(server: Server, url: str, workload: Workload, checks: Checks, stop: threading.Event) -> None:
