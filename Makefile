@@ -9,7 +9,7 @@ LOCKED := --require-hashes --only-binary :all:
 DATA   ?= images
 MODELS ?= models
 
-.PHONY: help serve test lint deps train mlflow export pool loadtest bench lock protos clean
+.PHONY: help serve test lint deps train mlflow export pool loadtest bench soak lock protos clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -53,6 +53,9 @@ loadtest: .venv-dev/dev.txt ## start a server, load-test NAMES=captcha_image (AR
 
 bench: .venv-dev/dev.txt ## marserve beside seven other servers, an hour (ARGS="--servers marserve mosec --rounds 1 --seconds 5")
 	@$(DEV)/python -m loadtest.bench $(ARGS)
+
+soak: .venv-dev/dev.txt ## ten minutes of mixed load: does memory grow, do replies get slower? (ARGS="--minutes 30")
+	@$(DEV)/python -m loadtest.soak $(ARGS)
 
 protos: .venv-dev/dev.txt ## gRPC stubs from the protocol files in TorchServe's jar; a test holds the committed ones against it
 	@$(DEV)/python marserve/protos/generate.py

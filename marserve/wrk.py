@@ -31,6 +31,9 @@ function request()
   turn = turn %% #requests + 1
   return requests[turn]
 end
+function delay()
+  return %(pause)d
+end
 function done(summary, latency)
   local e = summary.errors
   local file = assert(io.open("%(output)s", "w"))
@@ -65,8 +68,9 @@ class Figures:
     generator_cpu: float
 
 
-def run(url: str, requests: Sequence[Request], connections: int, seconds: float) -> Figures:
-    """Put load on `url` (http://host:port) from so many connections, each waiting for its reply.
+def run(url: str, requests: Sequence[Request], connections: int, seconds: float, pause: int = 0) -> Figures:
+    """Put load on `url` (http://host:port) from so many connections, each waiting for its reply, and then for `pause`
+    milliseconds, before its next request.
 
     Raises MarserveError where wrk is not installed, cannot connect, or gets no reply at all.
     """
@@ -75,7 +79,7 @@ def run(url: str, requests: Sequence[Request], connections: int, seconds: float)
         raise MarserveError("wrk is not installed: `make deps`, or `apt-get install wrk`")
     with tempfile.TemporaryDirectory(prefix="marserve-wrk-") as scratch:
         folder = Path(scratch)
-        (folder / "script.lua").write_text(_script(folder, requests))
+        (folder / "script.lua").write_text(_script(folder, requests, pause))
         command = [wrk, "--threads", "1", "--connections", str(connections), "--duration", f"{max(1, round(seconds))}s"]
         command += ["--timeout", f"{REPLY_TIMEOUT}s", "--script", str(folder / "script.lua"), url]
         with (folder / "wrk.log").open("wb") as log:
@@ -106,7 +110,7 @@ def run(url: str, requests: Sequence[Request], connections: int, seconds: float)
     )
 
 
-def _script(folder: Path, requests: Sequence[Request]) -> str:
+def _script(folder: Path, requests: Sequence[Request], pause: int) -> str:
     lines = []
     for index, request in enumerate(requests):
         body = folder / f"{index}.body"
@@ -114,7 +118,8 @@ def _script(folder: Path, requests: Sequence[Request]) -> str:
         headers = ", ".join(f"[{_lua(name)}] = {_lua(value)}" for name, value in request.headers.items())
         path = _lua(request.path)
         lines.append(f'  requests[{index + 1}] = wrk.format("POST", {path}, {{{headers}}}, content({_lua(str(body))}))')
-    return _SCRIPT % {"requests": "\n".join(lines), "output": folder / "out.json"}
+    script = _SCRIPT % {"requests": "\n".join(lines), "output": folder / "out.json", "pause": pause}
+    return script if pause else script.replace("function delay", "function never")  # asking costs time
 
 
 def _lua(text: str) -> str:

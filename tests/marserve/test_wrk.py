@@ -59,6 +59,14 @@ def test_replies_of_400_and_up_are_errors(echo: ThreadingHTTPServer) -> None:
     assert abs(figures.errors - figures.requests / 2) <= 1
 
 
+def test_users_that_pause_ask_less(echo: ThreadingHTTPServer) -> None:
+    need("wrk")
+    asked = [Request("/a", b"", {"X-Kind": "x"})]
+    figures = run(f"http://127.0.0.1:{echo.server_port}", asked, connections=2, seconds=1, pause=100)
+    assert 2 <= figures.requests <= 22  # each connection at most ten times a second, and the first time at once
+    assert figures.errors == 0
+
+
 def test_nobody_there_is_said() -> None:
     need("wrk")
     with pytest.raises(MarserveError, match=r"wrk failed on .*unable to connect"):

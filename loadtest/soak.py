@@ -1,0 +1,152 @@
+"""Ten minutes of mixed load at 80 % of what the server can do: does memory grow, do replies get slower?
+
+    python -m loadtest.soak
+
+Exit code 0: within the limits; 1: memory grew by 2 % or more, the last minute's p99 is over 1.2 times the first's, or a
+reply was an error; 2: it could not be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+from rich.table import Table
+
+from loadtest.bench.processes import Tree, free_port
+from loadtest.errors import LoadTestError
+from marserve import wrk
+from marserve.archive import find_archives
+from marserve.errors import MarserveError
+from marserve.rundir import RunDir
+from marserve.terminal import console
+
+MODELS = ("captcha_image", "drag_pattern", "ticket_slice")
+CONNECTIONS = 16
+SHARE = 0.8  # of the requests per second that the server can do
+WARM_UP = 30.0  # seconds; a JVM has compiled by then what it runs often
+MOST_GROWTH, MOST_SLOWDOWN = 0.02, 1.2
+START_TIMEOUT = 120.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """One of the soak's parts, of equal length."""
+
+    rps: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+    memory_mb: float  # of all processes at its end, proportional set size
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m loadtest.soak", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=_minutes, default=10.0, help="0.1 to 600; default: 10")
+    parser.add_argument(
+        "--models", nargs="+", default=["captcha_image", "drag_pattern", "ticket_slice"], metavar="NAME"
+    )
+    parser.add_argument("--model-store", type=Path, default=Path("model_store"), help="default: %(default)s")
+    parser.add_argument("--output", type=Path, help="a JSON file for the figures")
+    args = parser.parse_args(argv)
+    try:
+        capacity, stretches = soak(args.model_store, args.models, args.minutes)
+        broken = judge(stretches)
+        if args.output:
+            figures: dict[str, Any] = {"capacity_rps": capacity, "stretches": [asdict(one) for one in stretches]}
+            args.output.write_text(json.dumps(figures | {"broken": broken}, indent=1) + "\n")
+    except (LoadTestError, MarserveError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    console().print(_table(capacity, stretches))
+    for line in broken:
+        print(f"over the limit: {line}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def soak(model_store: Path, models: Sequence[str], minutes: float) -> tuple[float, list[Stretch]]:
+    """The server's capacity in requests per second, and ten stretches at SHARE of it. Raises MarserveError."""
+    requests = []
+    for archive in find_archives(model_store, list(models)):
+        body, headers = archive.example_request()
+        requests.append(wrk.Request(f"/predictions/{archive.name}", body, headers))
+    port, seconds = free_port(), minutes * 6
+    command = [sys.executable, "-P", "-m", "marserve", "serve", "--model-store", str(model_store.resolve())]
+    command += ["--config", str(Path("config.properties").resolve()), "--port", str(port), "--no-overrides"]
+    command += [word for name in models for word in ("--models", name)]
+    url = f"http://127.0.0.1:{port}"
+    with (
+        tempfile.TemporaryDirectory(prefix="soak-") as scratch,
+        Tree(command, {}, Path(scratch), Path(scratch, "log.txt")) as tree,
+    ):
+        _wait(tree, RunDir(port))
+        wrk.run(url, requests, CONNECTIONS, min(WARM_UP, 2 * seconds))
+        capacity = wrk.run(url, requests, CONNECTIONS, min(10.0, seconds)).rps
+        pause = cycle = 1000 * CONNECTIONS / (SHARE * capacity)  # ms from one request of a user to the next
+        for _ in range(2):  # how long a request takes at that rate is not known before
+            found = wrk.run(url, requests, CONNECTIONS, min(5.0, seconds), max(1, round(pause)))
+            pause += cycle - 1000 * CONNECTIONS / found.rps
+        stretches = []
+        for _ in track(range(10), "soaking", console=console(), transient=True):
+            found = wrk.run(url, requests, CONNECTIONS, seconds, max(1, round(pause)))
+            stretches.append(Stretch(found.rps, found.p50_ms, found.p99_ms, found.errors, tree.memory_mb()))
+    return capacity, stretches
+
+
+def judge(stretches: Sequence[Stretch]) -> list[str]:
+    """Every limit that is broken, in words."""
+    first, last = stretches[0], stretches[-1]
+    growth = last.memory_mb / first.memory_mb - 1
+    slowdown = last.p99_ms / first.p99_ms
+    broken = []
+    if growth >= MOST_GROWTH:
+        broken.append(f"memory grew by {100 * growth:.1f} %; less than {100 * MOST_GROWTH:.0f} % is allowed")
+    if slowdown > MOST_SLOWDOWN:
+        broken.append(f"the last p99 is {slowdown:.2f} times the first; {MOST_SLOWDOWN} is allowed")
+    if errors := sum(one.errors for one in stretches):
+        broken.append(f"{errors:,} requests had no good reply")
+    return broken
+
+
+def _wait(tree: Tree, rundir: RunDir) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while (state := rundir.running()) is None or not state.ready:
+        if tree.process.poll() is not None or time.monotonic() > deadline:
+            raise LoadTestError(f"the server did not start: {tree.last_words()}")
+        time.sleep(0.1)
+
+
+def _table(capacity: float, stretches: Sequence[Stretch]) -> Table:
+    table = Table(title=f"{SHARE:.0%} of {capacity:,.0f} requests/s, {CONNECTIONS} connections", title_justify="left")
+    for name in ("part", "req/s", "p50 ms", "p99 ms", "errors", "memory MB"):
+        table.add_column(name, justify="right")
+    for number, one in enumerate(stretches, 1):
+        row = (f"{one.rps:,.0f}", f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", f"{one.errors:,}", f"{one.memory_mb:,.1f}")
+        table.add_row(str(number), *row)
+    return table
+
+
+def _minutes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.1 <= value <= 600:
+        raise argparse.ArgumentTypeError(f"takes 0.1 to 600, not {text!r}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
