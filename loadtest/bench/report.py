@@ -93,6 +93,7 @@ def plot(results: Mapping[str, Any]) -> Figure:
                 axis.text(rate, place, text, va="center", fontsize=7)
             axis.set_title(f"{workload}, requests/s", fontsize=9)
             axis.set_xlim(0, 1.2 * max([*rates, 1]))
+            axis.locator_params(axis="x", nbins=4)
             axis.tick_params(labelsize=8)
             axis.grid(visible=False, axis="y")
         for axis in list(axes.flat)[len(workloads) :]:

@@ -40,9 +40,13 @@ statuses = {}
 context = SimpleNamespace(
     system_properties={"model_dir": folder},
     model_yaml_config=yaml.safe_load(open(f"{folder}/model-config.yaml")),
-    set_response_content_type=lambda index, kind: None,
-    get_all_request_header=lambda index: {},
-    set_response_status=lambda code, phrase, index: statuses.update({index: code}),
+    request_processor=[
+        SimpleNamespace(
+            get_request_properties=dict,
+            add_response_property=lambda name, value: None,
+            report_status=lambda code, phrase: statuses.update({0: code}),
+        )
+    ],
 )
 handler = entry.Handler()
 handler.initialize(context)

@@ -36,7 +36,8 @@ def test_the_shipped_file_is_the_defaults() -> None:
     properties = read_properties(ROOT / "config.properties")
     assert addresses(properties) == addresses({}) == listening(8080, 8081, 8082, 7070, 7071)
     assert properties["enable_model_api"] == "true"
-    assert properties["vmargs"] == "-XX:+UseSerialGC -Xmx512m"  # only the first `=` divides
+    # Only the first `=` divides.
+    assert properties["vmargs"] == "-XX:+UseSerialGC -Xmx512m -XX:+UseTransparentHugePages"
 
 
 def test_comments_blank_lines_and_spaces(tmp_path: Path) -> None:
