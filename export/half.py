@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from export.errors import ExportError
+from export.parity import compare, furthest
 
 TOLERANCE = 1e-2  # of a probability; float16 has three digits
 _BATCH = 8
@@ -51,12 +52,11 @@ def check_half(source: Path, target: Path, inputs: Sequence[tuple[str, NDArray[n
     worst, equal = 0.0, 1.0
     for rounded in (onnx.load(target), emulate(network)):
         got = _run(rounded, arrays)
-        difference = np.abs(got - expected).max(axis=1)  # (N,)
-        differs = got.argmax(axis=1) != expected.argmax(axis=1)
+        difference, differs = compare(expected, got)
         # NaN compares false with everything, so the gate asks for what is good.
         bad = ~(difference <= TOLERANCE) | (differs & (best - runners_up > TOLERANCE))
         if bad.any():
-            index = int(np.where(bad, np.nan_to_num(difference, nan=np.inf), -1).argmax())
+            index = furthest(difference, bad)
             raise ExportError(
                 f"float16 fails its gate for {int(bad.sum())} of {len(inputs)} inputs; worst is {inputs[index][0]}: "
                 f"float32 {expected[index].round(5).tolist()}, float16 {got[index].round(5).tolist()} "

@@ -52,12 +52,11 @@ def check_parity(
         got = np.concatenate(
             [session.run(None, {input_name: arrays[i : i + batch]})[0] for i in range(0, len(arrays), batch)]
         )
-        difference = np.abs(got - expected).max(axis=1)  # (N,)
-        differs = got.argmax(axis=1) != expected.argmax(axis=1)
+        difference, differs = compare(expected, got)
         # NaN compares false with everything, so the gate asks for what is good.
         bad = ~(difference <= tolerance) | differs
         if bad.any():
-            index = int(np.where(bad, np.nan_to_num(difference, nan=np.inf), -1).argmax())
+            index = furthest(difference, bad)
             raise ExportError(
                 f"parity fails at batch {batch} for {int(bad.sum())} of {len(names)} inputs; worst is {names[index]}: "
                 f"PyTorch {expected[index].round(5).tolist()}, ONNX {got[index].round(5).tolist()} "
@@ -65,6 +64,16 @@ def check_parity(
             )
         worst = max(worst, float(difference.max()))
     return Parity(len(names), worst, tolerance)
+
+
+def compare(expected: NDArray[Any], got: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Two networks' (N, classes) -> each row's largest difference, and whether its best class differs; (N,) each."""
+    return np.abs(got - expected).max(axis=1), got.argmax(axis=1) != expected.argmax(axis=1)
+
+
+def furthest(difference: NDArray[Any], bad: NDArray[np.bool_]) -> int:
+    """The bad row with the largest difference; NaN is larger than any."""
+    return int(np.where(bad, np.nan_to_num(difference, nan=np.inf), -1).argmax())
 
 
 @contextmanager

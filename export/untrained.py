@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,19 +21,26 @@ from training.network import ImageClassifier
 MEMBERS = {"animal": ["cat", "dog"], "object": ["cup", "key"]}
 
 
-def write_untrained(folder: Path, size: int, seed: int = 0) -> Path:
-    """The checkpoint for images of `size` by `size` pixels, and its meta.json, as a training leaves them."""
+def untrained(members: Mapping[str, Sequence[str]], images: torch.Tensor, seed: int = 0) -> ImageClassifier:
+    """An EfficientNet-B0 of random weights whose answers do depend on its input; the statistics of its batch
+    normalisation are those of `images`, (N, 3, H, W), 0 to 255."""
     torch.manual_seed(seed)
-    model = ImageClassifier([index for index, names in enumerate(MEMBERS.values()) for _ in names])
+    model = ImageClassifier([index for index, names in enumerate(members.values()) for _ in names])
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = None  # the statistics become those of the batch below
+            layer.momentum = None  # the statistics become those of the one batch below
             layer.reset_running_stats()
     with torch.no_grad():
         for weight in model.network.classifier[-1].parameters():
             weight.normal_(std=0.05)
-        coarse = torch.rand(8, 3, 8, 8) * 255
-        model.train()(nn.functional.interpolate(coarse, size=(size, size), mode="bilinear"))
+        model.train()(images)
+    return model
+
+
+def write_untrained(folder: Path, size: int, seed: int = 0) -> Path:
+    """The checkpoint for images of `size` by `size` pixels, and its meta.json, as a training leaves them."""
+    coarse = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) * 255
+    model = untrained(MEMBERS, nn.functional.interpolate(coarse, size=(size, size), mode="bilinear"), seed)
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(model.state_dict(), folder / BEST)
     meta = {

@@ -14,12 +14,11 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from loadtest.checkers import CHECKERS
-from loadtest.errors import LoadTestError
+from loadtest.errors import LoadTestError, exit_code
 from loadtest.plan import Plan, build_targets
 from loadtest.report import Limits, broken_limits, format_summary
 from loadtest.run import check_server, run_locust
 from loadtest.shapes import MAX_DURATION, MAX_USERS, length, load_shape, peak
-from marserve.errors import MarserveError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,14 +67,7 @@ def loadtest(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        return loadtest(_parser().parse_args(argv))
-    except (LoadTestError, MarserveError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return exit_code(lambda: loadtest(_parser().parse_args(argv)))
 
 
 def _url(text: str) -> str:

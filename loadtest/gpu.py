@@ -27,11 +27,11 @@ import yaml
 from rich.table import Table
 
 from handlers import archive as archive_file
-from handlers.errors import SpecError
 from handlers.network import Network
 from handlers.pipeline import Pipeline
 from handlers.runner import powers_of_two
 from handlers.spec import HandlerSpec, NetworkSpec, read_spec
+from loadtest.errors import exit_code
 from marserve import wrk
 from marserve.archive import read_archive
 from marserve.errors import MarserveError
@@ -43,17 +43,7 @@ CONFIG = "model-config.yaml"
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    try:
-        if args.provider == "cuda" and "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-            raise MarserveError("this onnxruntime has no CUDA: run it from the GPU environment (make serve GPU=1)")
-        measure(args)
-    except (MarserveError, SpecError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(lambda: measure(args))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,8 +69,10 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def measure(args: argparse.Namespace) -> None:
-    """Print every figure as soon as it is there. Raises MarserveError, SpecError."""
+def measure(args: argparse.Namespace) -> int:
+    """Print every figure as soon as it is there; 0. Raises MarserveError, SpecError."""
+    if args.provider == "cuda" and "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise MarserveError("this onnxruntime has no CUDA: run it from the GPU environment (make serve GPU=1)")
     archive = read_archive(args.archive)
     body, headers = archive.example_request()
     with tempfile.TemporaryDirectory(prefix="marserve-gpu-") as scratch:
@@ -103,6 +95,7 @@ def measure(args: argparse.Namespace) -> None:
     table.add_row("errors", f"{figures.errors:,}")
     table.add_row("of one core, wrk (near 1 it is the limit)", f"{figures.generator_cpu:.2f}")
     console().print(table)
+    return 0
 
 
 def _network_alone(folder: Path, spec: NetworkSpec, args: argparse.Namespace) -> float:

@@ -23,10 +23,9 @@ from rich.progress import track
 from rich.table import Table
 
 from loadtest.bench.processes import Tree, free_port
-from loadtest.errors import LoadTestError
+from loadtest.errors import LoadTestError, exit_code
 from marserve import wrk
 from marserve.archive import find_archives
-from marserve.errors import MarserveError
 from marserve.rundir import RunDir
 from marserve.terminal import console
 
@@ -58,21 +57,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model-store", type=Path, default=Path("model_store"), help="default: %(default)s")
     parser.add_argument("--output", type=Path, help="a JSON file for the figures")
     args = parser.parse_args(argv)
-    try:
-        capacity, stretches = soak(args.model_store, args.models, args.minutes)
-        broken = judge(stretches)
-        if args.output:
-            figures: dict[str, Any] = {"capacity_rps": capacity, "stretches": [asdict(one) for one in stretches]}
-            args.output.write_text(json.dumps(figures | {"broken": broken}, indent=1) + "\n")
-    except (LoadTestError, MarserveError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return exit_code(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    capacity, stretches = soak(args.model_store, args.models, args.minutes)
+    broken = judge(stretches)
     console().print(_table(capacity, stretches))
     for line in broken:
         print(f"over the limit: {line}", file=sys.stderr)
+    if args.output:
+        figures: dict[str, Any] = {"capacity_rps": capacity, "stretches": [asdict(one) for one in stretches]}
+        try:
+            args.output.write_text(json.dumps(figures | {"broken": broken}, indent=1) + "\n")
+        except OSError as error:
+            raise LoadTestError(f"cannot write the figures: {error}") from None
     return 1 if broken else 0
 
 

@@ -23,7 +23,6 @@ from typing import Any, NoReturn
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from handlers.errors import SpecError
 from loadtest.bench.limit import limit
 from loadtest.bench.measure import Visit, visit
 from loadtest.bench.report import print_tables, write_results
@@ -31,8 +30,7 @@ from loadtest.bench.servers import LIMIT, SERVERS
 from loadtest.bench.store import ROOT, Store, make_store
 from loadtest.bench.summary import rotated, summarize
 from loadtest.bench.workloads import CONNECTIONS, Workload, build_workloads, models_of
-from loadtest.errors import LoadTestError
-from marserve.errors import MarserveError
+from loadtest.errors import LoadTestError, exit_code
 from marserve.terminal import console
 
 NAMES = (*SERVERS, LIMIT)
@@ -185,23 +183,21 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG00
 def main(argv: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)  # every server is stopped on the way out
+    return exit_code(lambda: _run(sys.argv[1:] if argv is None else argv))
+
+
+def _run(argv: Sequence[str]) -> int:
+    args = _parser().parse_args(argv)
+    command = shlex.join(["python", "-m", "loadtest.bench", *argv])
+    results = bench(args)
+    print_tables(results, console())
+    path = args.output or ROOT / "docs" / "benchmarks" / f"{args.name}.json"
     try:
-        args = _parser().parse_args(argv)
-        results = bench(args)
-        print_tables(results, console())
-        path = args.output or ROOT / "docs" / "benchmarks" / f"{args.name}.json"
-        command = shlex.join(["python", "-m", "loadtest.bench", *(sys.argv[1:] if argv is None else argv)])
-        for written in write_results(results, path, command):
-            print(written)
-    except (LoadTestError, MarserveError, SpecError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        written = write_results(results, path, command)
     except OSError as error:
-        print(f"error: cannot write the results: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        raise LoadTestError(f"cannot write the results: {error}") from None
+    for one in written:
+        print(one)
     return 0
 
 

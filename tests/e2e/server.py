@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,27 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from loadtest.bench.processes import free_port
 from tests.e2e.archives import current_store
 from tests.paths import ROOT
 
 MARSERVE = [sys.executable, "-m", "marserve"]
-
-
-def free_port() -> int:
-    """A REST port whose four companions (see marserve.settings) are free too."""
-    while True:
-        port = random.randrange(20000, 30000)
-        if all(_is_free(port + shift) for shift in (0, 1, 2, -1010, -1009)):
-            return port
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.e2e.server import free_port, processes_of
+from loadtest.bench.processes import free_port
+from tests.e2e.server import processes_of
 from tests.paths import ROOT
 from tests.tools import need
 

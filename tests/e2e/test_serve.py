@@ -14,9 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from loadtest.bench.processes import free_port
 from marserve.rundir import RunDir
 from tests.e2e.archives import current_store, read_files, with_handler, write_archive
-from tests.e2e.server import MARSERVE, failing, free_port, processes_of, serving
+from tests.e2e.server import MARSERVE, failing, processes_of, serving
 from tests.paths import ROOT
 from tests.tools import need
 

@@ -18,8 +18,9 @@ import httpx
 import pytest
 import yaml
 
+from loadtest.bench.processes import free_port
 from tests.e2e.archives import current_store, read_files, write_archive
-from tests.e2e.server import MARSERVE, failing, free_port, serving
+from tests.e2e.server import MARSERVE, failing, serving
 from tests.paths import ROOT
 from tests.tools import need
 

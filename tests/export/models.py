@@ -21,10 +21,10 @@ from export.image_classifier import crops
 from export.onnx_file import write_onnx
 from export.pack import pack
 from export.spec import SPECS
+from export.untrained import untrained
 from handlers.archive import check_digests
 from handlers.pipeline import Pipeline
 from handlers.spec import read_spec
-from training.network import ImageClassifier
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = SPECS / "captcha_image.jpg"
@@ -120,16 +120,7 @@ def photographs(count: int) -> torch.Tensor:
 
 def write_checkpoint(folder: Path) -> Path:
     """A random EfficientNet-B0 for 32x32 pixels, whose answers do depend on its input, as a training leaves it."""
-    torch.manual_seed(0)
-    model = ImageClassifier([index for index, names in enumerate(MEMBERS.values()) for _ in names])
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = None  # the statistics become those of the batch below
-            layer.reset_running_stats()
-    with torch.no_grad():
-        for weight in model.network.classifier[-1].parameters():
-            weight.normal_(std=0.05)
-        model.train()(photographs(16).permute(0, 3, 1, 2))
+    model = untrained(MEMBERS, photographs(16).permute(0, 3, 1, 2))
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(model.state_dict(), folder / "best_model.pth")
     (folder / "meta.json").write_text(json.dumps(meta()))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.bench.processes import free_port
 from loadtest.gpu import main
-from tests.e2e.server import free_port, processes_of
+from tests.e2e.server import processes_of
 from tests.paths import ROOT
 from tests.tools import need
 

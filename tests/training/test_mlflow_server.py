@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.bench.processes import free_port
 from tests.browser import page
-from tests.e2e.server import free_port
 from tests.paths import ROOT
 from tests.training.photos import write_photos
 
