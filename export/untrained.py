@@ -1,7 +1,7 @@
 """`python -m export.untrained FOLDER`: a checkpoint of EfficientNet-B0 with random weights, to measure its speed.
 
-The statistics of its normalisation layers are those of random images: with the initial ones its activations would
-vanish, and every image would get the same answer.
+The statistics of its normalisation layers are those of random images, smooth and noisy ones: with the initial ones its
+activations would vanish, and every image would get the same answer.
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ def untrained(members: Mapping[str, Sequence[str]], images: torch.Tensor, seed: 
 
 def write_untrained(folder: Path, size: int, seed: int = 0) -> Path:
     """The checkpoint for images of `size` by `size` pixels, and its meta.json, as a training leaves them."""
-    coarse = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) * 255
-    model = untrained(MEMBERS, nn.functional.interpolate(coarse, size=(size, size), mode="bilinear"), seed)
+    random = torch.Generator().manual_seed(seed)
+    smooth = nn.functional.interpolate(torch.rand(8, 3, 8, 8, generator=random), size=(size, size), mode="bilinear")
+    noisy = torch.rand(8, 3, size, size, generator=random)
+    model = untrained(MEMBERS, torch.cat([smooth, noisy]) * 255, seed)
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(model.state_dict(), folder / BEST)
     meta = {
