@@ -44,6 +44,7 @@ class RunDir:
         self.temporary = self.root / "tmp"
         self.examples = self.root / "examples"
         self.metrics = self.root / "metrics"  # the workers' files; those of workers that have ended stay
+        self.classes = self.root / "classes"  # what goes before TorchServe's own
         self.config = self.root / "config.properties"
         self.output = base / f"{port}.out"  # what a detached server prints
         self._state = self.root / "state.json"

@@ -20,6 +20,7 @@ from typing import Protocol
 
 import httpx
 
+from marserve import front_end
 from marserve.archive import Archive
 from marserve.errors import MarserveError
 from marserve.overrides import Overrides, environment, snapshot
@@ -200,6 +201,8 @@ def _command(rundir: RunDir, model_store: Path, vm_arguments: list[str]) -> list
     if spec is None or not spec.submodule_search_locations:
         raise MarserveError("torchserve is not installed in this environment; `make serve` sets one up")
     home = Path(spec.submodule_search_locations[0]).parent
+    frontend = home / "ts" / "frontend"
+    class_path = [*front_end.patch(frontend, rundir.classes), frontend / "*"]
     return [
         str(JAVA),
         f"-Dmodel_server_home={home}",
@@ -207,7 +210,7 @@ def _command(rundir: RunDir, model_store: Path, vm_arguments: list[str]) -> list
         f"-Dlog4j.configurationFile={(BOOT / 'log4j2.xml').as_uri()}",
         *vm_arguments,
         "-cp",
-        str(home / "ts" / "frontend" / "*"),
+        os.pathsep.join(map(str, class_path)),
         "org.pytorch.serve.ModelServer",
         "--python",
         sys.executable,

@@ -19,12 +19,11 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from loadtest.bench.environments import lock_version, make_environment
 from loadtest.bench.store import ROOT, Store
 from loadtest.bench.workloads import Ask
 from loadtest.errors import LoadTestError
+from loadtest.peers.common import batching
 from marserve.wrk import Request
 
 LIMIT = "limit"
@@ -135,14 +134,13 @@ def _triton(setup: Setup) -> Launch:
         folder = setup.scratch / "models" / name
         (folder / "1").mkdir(parents=True)
         shutil.copyfile(PEERS / "triton.py", folder / "1" / "model.py")
-        config = yaml.safe_load((setup.store.models / name / "model-config.yaml").read_bytes())
-        delay = 1000 * config["maxBatchDelay"]
+        batch, delay = batching(name)
         (folder / "config.pbtxt").write_text(
-            f'backend: "python" max_batch_size: {config["batchSize"]}\n'
+            f'backend: "python" max_batch_size: {batch}\n'
             'input [{ name: "body" data_type: TYPE_STRING dims: [1] }]\n'
             'output [{ name: "answer" data_type: TYPE_STRING dims: [1] }]\n'
             f"instance_group [{{ kind: KIND_CPU count: {setup.workers} }}]\n"
-            f"dynamic_batching {{ max_queue_delay_microseconds: {delay} }}\n"
+            f"dynamic_batching {{ max_queue_delay_microseconds: {1000 * delay} }}\n"
         )
     command = [str(triton / "bin" / "tritonserver"), "--model-repository", str(setup.scratch / "models")]
     command += ["--backend-directory", str(backend.parent), "--http-address", "127.0.0.1"]
