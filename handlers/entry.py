@@ -41,11 +41,11 @@ class Handler:
         self._pipeline = pipeline.Pipeline.load(
             folder, read, None if gpu_id is None else int(gpu_id), _pool_folder(folder, read)
         )
-        self._metrics = metrics.load(context)
+        self.metrics = metrics.load(context)
         network = self._pipeline.network
         log.info("loaded on %s", network.provider if network else "no network")
         _settle()
-        logging.getLogger().setLevel(logging.WARNING)  # TorchServe's worker would log a line per request
+        _silence(context)
 
     def handle(self, rows: list[dict[str, Any]], context: Any) -> list[bytes]:
         """One batch: a body and a status for each request."""
@@ -64,10 +64,10 @@ class Handler:
 
     def measure(self, replies: list[pipeline.Reply], headers: list[dict[str, Any]], began: float) -> None:
         """Add the latest batch to the metrics, where there are any; `began` is in seconds since the epoch."""
-        if self._metrics:
+        if self.metrics:
             starts = [own.get(REQUEST_START) or own.get(LOWER_REQUEST_START) for own in headers]
             waits = [metrics.waited(start, began) if start else None for start in starts]
-            self._metrics.observe(self._pipeline.stages.seconds, [reply.status for reply in replies], waits)
+            self.metrics.observe(self._pipeline.stages.seconds, [reply.status for reply in replies], waits)
 
 
 def _settle() -> None:
@@ -80,6 +80,13 @@ def _settle() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl and macOS have none
     if trim is not None:
         trim(0)
+
+
+def _silence(context: Any) -> None:
+    """TorchServe's worker would log a line per request, and one per batch that is a metric: that is not even made."""
+    logging.getLogger().setLevel(logging.WARNING)
+    if own := getattr(context, "metrics", None):
+        own.add_time = lambda *_, **__: None
 
 
 def _with_overrides(context: Any) -> Any:

@@ -1,18 +1,21 @@
 """Where a worker's time goes, in prometheus_client's multiprocess files: whoever reads them all has every worker's sum.
 
 Only where PROMETHEUS_MULTIPROC_DIR names a folder and prometheus_client is installed: a bare TorchServe serves without.
-Everything is observed once per batch, so that its cost does not grow with the requests in it.
+A batch is only noted, since a write costs as much as a request; a thread writes what was noted a few times a second.
 """
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import logging
 import os
+import threading
 import time
 from bisect import bisect_left
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Histogram
@@ -50,6 +53,7 @@ SECONDS = (
     5,
 )
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+WRITING = 0.2  # seconds between two writes
 LONGEST_WAIT = 3600.0  # seconds; a start that is longer ago is no start
 
 
@@ -72,12 +76,19 @@ class Stages:
         self._since = now
 
 
+class _Batch(NamedTuple):
+    stages: Mapping[str, float]  # seconds
+    codes: Sequence[int]
+    waits: Sequence[float | None]  # seconds
+
+
 class Metrics:
     """The series of one version of a model in this process."""
 
     def __init__(self, model: str, version: str, registry: CollectorRegistry | None = None) -> None:
         """Makes the process' files where FOLDER is set. Raises OSError where they cannot be made."""
-        from prometheus_client import Counter, Histogram
+        from prometheus_client import Counter as Count
+        from prometheus_client import Histogram
 
         labels, own = ("model", "version"), (model, version)
         stages = Histogram(
@@ -98,25 +109,41 @@ class Metrics:
         self._sizes = Histogram(
             "marserve_batch_size", "Requests in a batch.", labels, buckets=SIZES, registry=registry
         ).labels(*own)
-        self._replies = Counter("marserve_replies", "Replies by HTTP status.", (*labels, "code"), registry=registry)
+        self._replies = Count("marserve_replies", "Replies by HTTP status.", (*labels, "code"), registry=registry)
         self._own = own
         self._codes = {200: self._replies.labels(*own, 200)}
+        self._noted: deque[_Batch] = deque()  # safe to fill and empty from two threads
+        self._writing = threading.Lock()
+        threading.Thread(target=self._keep_writing, name="metrics", daemon=True).start()
+        atexit.register(self.write)
 
     def observe(self, stages: Mapping[str, float], codes: Sequence[int], waits: Sequence[float | None]) -> None:
         """One batch: the seconds of its stages, each request's HTTP status, and its seconds in the queue if known."""
-        for stage, seconds in stages.items():
-            observe_all(self._stages[stage], (seconds,))
-        worked = sum(stages.values())
-        if known := [wait for wait in waits if wait is not None]:
-            observe_all(self._stages["queue"], known)
-            observe_all(self._requests, [worked + (wait or 0.0) for wait in waits])
-        else:
-            observe_all(self._requests, (worked,), len(codes))
-        observe_all(self._sizes, (len(codes),))
-        for code, count in _counts(codes).items():
-            if code not in self._codes:
-                self._codes[code] = self._replies.labels(*self._own, code)
-            self._codes[code].inc(count)
+        self._noted.append(_Batch(stages, codes, waits))
+
+    def write(self) -> None:
+        """Add what was noted to the series."""
+        with self._writing:
+            batches = [self._noted.popleft() for _ in range(len(self._noted))]
+            if not batches:
+                return
+            for stage in STAGES:
+                observe_all(self._stages[stage], [batch.stages[stage] for batch in batches if stage in batch.stages])
+            waits = [wait for batch in batches for wait in batch.waits if wait is not None]
+            observe_all(self._stages["queue"], waits)
+            worked = [sum(batch.stages.values()) for batch in batches]
+            pairs = zip(worked, batches, strict=True)
+            observe_all(self._requests, [seconds + (wait or 0.0) for seconds, batch in pairs for wait in batch.waits])
+            observe_all(self._sizes, [len(batch.codes) for batch in batches])
+            for code, count in Counter(code for batch in batches for code in batch.codes).items():
+                if code not in self._codes:
+                    self._codes[code] = self._replies.labels(*self._own, code)
+                self._codes[code].inc(count)
+
+    def _keep_writing(self) -> None:
+        while True:
+            time.sleep(WRITING)
+            self.write()
 
 
 def load(context: Any) -> Metrics | None:
@@ -130,24 +157,14 @@ def load(context: Any) -> Metrics | None:
         return None
 
 
-def observe_all(histogram: Histogram, values: Sequence[float], times: int = 1) -> None:
-    """As `histogram.observe` on each value, `times` over, but each bucket is written to once.
+def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
+    """As `histogram.observe` on each value, but each bucket is written to once.
 
     prometheus_client has no public call for it: a test holds this against its `observe`.
     """
-    histogram._sum.inc(sum(values) * times)
-    for bucket, count in _counts([bisect_left(histogram._upper_bounds, value) for value in values]).items():
-        histogram._buckets[bucket].inc(count * times)
-
-
-def _counts(values: Sequence[int]) -> dict[int, int]:
-    """How often each is there; collections.Counter takes four times as long over one."""
-    if values and values.count(values[0]) == len(values):
-        return {values[0]: len(values)}
-    counts: dict[int, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return counts
+    histogram._sum.inc(sum(values))
+    for bucket, count in Counter(bisect_left(histogram._upper_bounds, value) for value in values).items():
+        histogram._buckets[bucket].inc(count)
 
 
 def waited(start: object, now: float) -> float | None:

@@ -1,15 +1,15 @@
-"""What measuring costs a worker: its handler with metrics and without, in turn: `python -m loadtest.metrics_cost`."""
+"""What measuring costs a busy worker, beside what its batches take: `python -m loadtest.metrics_cost`."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import statistics
 import tempfile
 import time
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"{ARCHIVE} does not exist: start it in the repository's folder")
     os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
     table = Table(f"{ARCHIVE.stem}, {args.points} points, one core")
-    for column in ("without ms", "with ms", "ratio", "measuring alone us"):
+    for column in ("batch us", "metrics us", "share"):
         table.add_column(column, justify="right")
     with tempfile.TemporaryDirectory(prefix="marserve-metrics-") as scratch:
         bare, measured, context = load(Path(scratch))
@@ -53,10 +53,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             for size in (1, 32):
                 rows = [{"body": json.dumps(as_columns(request(i, args.points))).encode()} for i in range(size)]
                 context.request_processor = [RequestProcessor(headers) for _ in rows]
-                without, with_ = in_turn([bare, measured], rows, context, args.rounds)
-                alone = measuring_alone(measured, context, args.rounds)
-                figures = (f"{without * 1e3:.3f}", f"{with_ * 1e3:.3f}", f"{with_ / without:.3f}", f"{alone * 1e6:.0f}")
-                table.add_row(f"a batch of {size}{name}", *figures)
+                batch = median_ms(partial(bare.handle, rows, context), args.rounds) / 1000
+                cost = measuring(measured, context, round(metrics.WRITING / batch) + 1, args.rounds)
+                table.add_row(
+                    f"a batch of {size}{name}", f"{batch * 1e6:.0f}", f"{cost * 1e6:.1f}", f"{cost / batch:.2%}"
+                )
     console().print(table)
 
 
@@ -79,22 +80,18 @@ def load(scratch: Path) -> tuple[Handler, Handler, Any]:
     return handlers[0], handlers[1], context
 
 
-def in_turn(handlers: Sequence[Handler], rows: list[dict[str, Any]], context: Any, rounds: int) -> list[float]:
-    """The median seconds of each; what else the machine does meets all of them alike."""
-    times: list[list[float]] = [[] for _ in handlers]
-    for _ in range(rounds):
-        for handler, own in zip(handlers, times, strict=True):
-            started = time.perf_counter()
-            handler.handle(rows, context)
-            own.append(time.perf_counter() - started)
-    return [statistics.median(own) for own in times]
-
-
-def measuring_alone(handler: Handler, context: Any, rounds: int) -> float:
-    """The median seconds of what metrics add to a batch, whose replies are all alike."""
+def measuring(handler: Handler, context: Any, batches: int, rounds: int) -> float:
+    """The median seconds of a batch's share in noting that many, as come between two writes, and writing them."""
     headers = [processor.get_request_properties() for processor in context.request_processor]
     replies = [Reply(HTTPStatus.OK, b"")] * len(headers)
-    return median_ms(lambda: handler.measure(replies, headers, time.time()), rounds) / 1000
+    return median_ms(partial(_note_and_write, handler, replies, headers, batches), rounds) / 1000 / batches
+
+
+def _note_and_write(handler: Handler, replies: list[Reply], headers: list[dict[str, Any]], batches: int) -> None:
+    for _ in range(batches):
+        handler.measure(replies, headers, time.time())
+    if handler.metrics:
+        handler.metrics.write()
 
 
 if __name__ == "__main__":

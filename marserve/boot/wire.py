@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import struct
 import sys
-import time
 from collections.abc import Mapping
 from functools import lru_cache
 from socket import socket
@@ -62,29 +61,15 @@ class Reader:
     def batch(self) -> Batch:
         """All requests up to the end of the list."""
         batch = Batch([], [], {})
-        while self._request(batch):
-            pass
-        return batch
-
-    def _request(self, batch: Batch) -> bool:
-        """One more request into the batch; False where the list ends."""
         while True:
             try:
-                fields, end = _fields(self._data, self._at)
-                break
+                at = _request(self._data, self._at, batch)
             except _ShortError as short:  # it has not come whole, and is read again once more of it is there
                 self._need(short.end)
-        self._at = end
-        if not fields:
-            return False
-        request_id, headers, parameters = fields
-        properties: dict[str, Any] = {name.decode(): {"content-type": kind.decode()} for name, kind, _ in parameters}
-        for name, value in headers:
-            properties[name.decode()] = value.decode()
-        batch.ids[len(batch.ids)] = request_id.decode()
-        batch.headers.append(properties)
-        batch.bodies.append({name.decode(): value for name, _, value in parameters})
-        return True
+                continue
+            self._at = abs(at)
+            if at < 0:
+                return batch
 
     def _need(self, end: int) -> None:
         """Receive until so many bytes are there; drop what was read before."""
@@ -103,40 +88,39 @@ class Reader:
         self._data = b"".join(parts)
 
 
-_Fields = tuple[bytes, list[tuple[bytes, bytes]], list[tuple[bytes, bytes, bytes]]]
-
-
-def _fields(data: bytes, at: int) -> tuple[_Fields | None, int]:
-    """Id, headers and parameters of the request at an offset, or None for the end of the list; and where it ends.
+def _request(data: bytes, at: int, batch: Batch) -> int:
+    """Add the request at an offset to the batch; where it ends, negative for the end of the list.
 
     Raises _ShortError where the data ends before it. One function and no helpers: this is the worker's innermost loop.
     """
     unpack, size = _INT.unpack_from, len(data)
+    headers: dict[str, Any] = {}
+    kinds: dict[str, Any] = {}
+    bodies: dict[str, bytes] = {}
     try:
         (length,) = unpack(data, at)
         at += 4
         if length == -1:
-            return None, at
+            return -at
         request_id = data[at : at + length]
         at += length
-        headers = []
-        while True:
-            (length,) = unpack(data, at)
-            at += 4
-            if length == -1:
-                break
+        (length,) = unpack(data, at)
+        at += 4
+        while length != -1:
             name = data[at : at + length]
             at += length
             (length,) = unpack(data, at)
             at += 4
-            headers.append((name, data[at : at + length]))
-            at += length
-        parameters: list[tuple[bytes, bytes, bytes]] = []
-        while True:
+            end = at + length
+            if end > size:  # or half a character would be decoded
+                raise _ShortError(end)
+            headers[name.decode()] = data[at:end].decode()
+            at = end
             (length,) = unpack(data, at)
             at += 4
-            if length == -1:
-                return (request_id, headers, parameters), at
+        (length,) = unpack(data, at)
+        at += 4
+        while length != -1:
             name = data[at : at + length]
             at += length
             (length,) = unpack(data, at)
@@ -145,12 +129,21 @@ def _fields(data: bytes, at: int) -> tuple[_Fields | None, int]:
             at += length
             (length,) = unpack(data, at)
             at += 4
-            if at + length > size:
-                raise _ShortError(at + length)
-            parameters.append((name, kind, data[at : at + length]))
-            at += length
+            end = at + length
+            if end > size:
+                raise _ShortError(end)
+            text = name.decode()
+            kinds[text] = {"content-type": kind.decode()}
+            bodies[text] = data[at:end]
+            at = end
+            (length,) = unpack(data, at)
+            at += 4
     except struct.error:  # also behind a field that was cut off
         raise _ShortError(at + 4) from None
+    batch.ids[len(batch.ids)] = request_id.decode()
+    batch.headers.append(kinds | headers)
+    batch.bodies.append(bodies)
+    return at
 
 
 def install(protocol: ModuleType) -> None:
@@ -174,7 +167,6 @@ def install(protocol: ModuleType) -> None:
             return original_retrieve(conn)  # type: ignore[no-any-return]
         reader.take(1)
         batch = reader.batch()
-        logging.info("Backend received inference at: %d", time.time())
         return protocol.PREDICT_MSG, batch
 
     def create_predict_response(

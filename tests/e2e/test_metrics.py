@@ -13,6 +13,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from handlers.metrics import WRITING
 from marserve.rates import Samples, read_samples
 from marserve.rundir import RunDir
 from tests.e2e.archives import current_store, read_files, write_archive
@@ -24,6 +25,7 @@ GOOD = (ROOT / "export" / "specs" / "drag_pattern.json").read_bytes()
 
 
 def scrape(server: Server) -> Samples:
+    time.sleep(2 * WRITING)  # until then a worker has written what it noted
     reply = httpx.get(f"{server.metrics}/metrics", timeout=30)
     assert reply.status_code == 200
     families = [family.name for family in text_string_to_metric_families(reply.text)]

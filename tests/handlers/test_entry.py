@@ -182,6 +182,7 @@ def test_a_batch_is_measured(folder: Path, tmp_path: Path) -> None:
         "handler.initialize(context)\n"
         "for name in ('X-Request-Start', 'x-request-start', 'other'):\n"
         "    handle(handler, context, [{'body': RED}, {}], {name: f't={time.time() - 9}'})\n"
+        "handler.metrics.write()\n"
         "registry = CollectorRegistry()\n"
         "MultiProcessCollector(registry)\n"
         "def value(name, **labels):\n"

@@ -1,4 +1,4 @@
-"""What measuring costs: both handlers answer, and wrong options are said."""
+"""What measuring costs is measured, and wrong options are said."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def run(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_it_compares() -> None:
+def test_it_measures() -> None:
     done = run("--points=20", "--rounds=2")
     assert (done.returncode, done.stderr) == (0, "")
     assert "a batch of 32" in done.stdout

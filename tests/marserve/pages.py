@@ -17,6 +17,7 @@ from handlers.metrics import Metrics
 metrics = Metrics(sys.argv[1], sys.argv[2])
 for _ in range(int(sys.argv[3])):
     metrics.observe({"decode": 0.001, "run": 0.002, "encode": 0.003}, [200, 200, 422], [None] * 3)
+    metrics.write()
 print("measured", flush=True)
 sys.stdin.read()
 """

@@ -26,6 +26,7 @@ batches = st.lists(
 def observe(metrics: Metrics, batches: list[Batch]) -> None:
     for decode, run, encode, codes in batches:
         metrics.observe({"decode": decode, "run": run, "encode": encode}, codes, [None] * len(codes))
+    metrics.write()
 
 
 def page(registry: CollectorRegistry, more: str = "") -> str:
@@ -123,9 +124,11 @@ def test_the_queue_is_the_workers_where_they_know_it() -> None:
     metrics = Metrics("cat", "1.0", registry)
     before = page(registry, torchserve(10, 5e6, 1))
     metrics.observe({"run": 0.5}, [200, 200], [None, None])
+    metrics.write()
     (found,) = between(before, page(registry, torchserve(14, 7e6, 2)))
     assert found.stages["queue"] == 0.5
     metrics.observe({"run": 0.5}, [200, 200], [3.0, None])
+    metrics.write()
     (found,) = between(before, page(registry, torchserve(14, 7e6, 2)))
     assert found.stages["queue"] == 3.0
 
@@ -135,6 +138,7 @@ def test_what_torchserve_did_while_it_did_not_answer_is_unknown() -> None:
     metrics = Metrics("cat", "1.0", registry)
     alone = page(registry)
     metrics.observe({"run": 0.5}, [200], [None])
+    metrics.write()
     both = page(registry, torchserve(10, 5e6, 3))
     assert between(alone, both)[0].stages["queue"] is None
     before, after = Scrape(1.0, read_samples(alone)), Scrape(2.0, read_samples(both))

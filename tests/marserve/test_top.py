@@ -35,6 +35,7 @@ def page(status: int = 200, fixed: bytes | None = None) -> Iterator[str]:
         if next(scrapes):
             metrics.observe({"decode": 0.001, "run": 0.3, "encode": 0.002}, [200, 200, 422], [None] * 3)
             metrics.observe({"decode": 0.001, "run": 0.3, "encode": 0.002}, [503], [None])
+            metrics.write()
         text = generate_latest(registry) + b'marserve_workers{model="cat[/b]",version="1.0"} 1\n'
         return status, {}, text if fixed is None else fixed
 
