@@ -141,7 +141,7 @@ def test_a_tuning_finds_settings_and_serve_takes_them(private: Path, tmp_path: P
     shown, error = process.communicate(timeout=200)
     assert process.returncode == 0, error
     result = json.loads(shown)
-    winner, shipped = result["winner"], {"workers": 2, "batch": 32, "delay": 1, "threads": 1, "chunk": 32}
+    winner, shipped = result["winner"], {"workers": 2, "batch": 16, "delay": 1, "threads": 1, "chunk": 32}
     assert result["shipped"] == shipped
     assert result["rounds"] >= 1
     assert result["finals"][0]["settings"] == shipped
@@ -152,7 +152,7 @@ def test_a_tuning_finds_settings_and_serve_takes_them(private: Path, tmp_path: P
     assert "req/s at" in written
     content = yaml.safe_load(written) or {}
     assert content.get("minWorkers", 2) == content.get("maxWorkers", 2) == winner["workers"]
-    assert content.get("batchSize", 32) == winner["batch"]
+    assert content.get("batchSize", 16) == winner["batch"]
     assert content.get("handler", {}).get("network", {}).get("chunk", 32) == winner["chunk"]
     assert left_by(private) == []
     assert [path.suffix for path in (private / f"marserve-{os.getuid()}").iterdir()] == [".lock"]
