@@ -51,9 +51,7 @@ class Stretch:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest.soak", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=_minutes, default=10.0, help="0.1 to 600; default: 10")
-    parser.add_argument(
-        "--models", nargs="+", default=["captcha_image", "drag_pattern", "ticket_slice"], metavar="NAME"
-    )
+    parser.add_argument("--models", nargs="+", default=MODELS, metavar="NAME", help=f"default: {' '.join(MODELS)}")
     parser.add_argument("--model-store", type=Path, default=Path("model_store"), help="default: %(default)s")
     parser.add_argument("--output", type=Path, help="a JSON file for the figures")
     args = parser.parse_args(argv)
@@ -91,17 +89,16 @@ def soak(model_store: Path, models: Sequence[str], minutes: float) -> tuple[floa
         Tree(command, {}, Path(scratch), Path(scratch, "log.txt")) as tree,
     ):
         _wait(tree, RunDir(port))
-        wrk.run(url, requests, CONNECTIONS, min(WARM_UP, 2 * seconds))
+        wrk.run(url, requests, CONNECTIONS, min(WARM_UP, 10 * seconds))
         capacity = wrk.run(url, requests, CONNECTIONS, min(10.0, seconds)).rps
         pause = cycle = 1000 * CONNECTIONS / (SHARE * capacity)  # ms from one request of a user to the next
-        for _ in range(2):  # how long a request takes at that rate is not known before
-            found = wrk.run(url, requests, CONNECTIONS, min(5.0, seconds), max(1, round(pause)))
-            pause += cycle - 1000 * CONNECTIONS / found.rps
         stretches = []
-        for _ in track(range(10), "soaking", console=console(), transient=True):
-            found = wrk.run(url, requests, CONNECTIONS, seconds, max(1, round(pause)))
+        # How long a request takes at that rate is not known before, and changes: each run sets the next one's pause.
+        for length in track([min(5.0, seconds)] * 2 + [seconds] * 10, "soaking", console=console(), transient=True):
+            found = wrk.run(url, requests, CONNECTIONS, length, max(1, round(pause)))
             stretches.append(Stretch(found.rps, found.p50_ms, found.p99_ms, found.errors, tree.memory_mb()))
-    return capacity, stretches
+            pause += cycle - 1000 * CONNECTIONS / found.rps
+    return capacity, stretches[2:]
 
 
 def judge(stretches: Sequence[Stretch]) -> list[str]:

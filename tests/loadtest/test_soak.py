@@ -35,10 +35,9 @@ def test_a_short_one_on_a_real_server(tmp_path: Path, monkeypatch: pytest.Monkey
     code = main(["--minutes", "0.2", "--models", "drag_pattern", "--output", str(tmp_path / "soak.json")])
     found = json.loads((tmp_path / "soak.json").read_text())
     assert code == (1 if found["broken"] else 0)
-    assert found["capacity_rps"] > 0
     assert len(found["stretches"]) == 10
     for one in found["stretches"]:
-        assert one["rps"] > 0
+        assert 0 < one["rps"] < 1.2 * found["capacity_rps"]
         assert one["memory_mb"] > 100
         assert one["errors"] == 0
 
