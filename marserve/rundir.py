@@ -20,6 +20,7 @@ class State:
 
     pid: int
     ready: bool
+    grace: float  # seconds that it may take to end
 
 
 _MAX_SOCKET_PATH = 107  # bytes that a Unix socket's address holds
@@ -44,6 +45,7 @@ class RunDir:
         self.temporary = self.root / "tmp"
         self.examples = self.root / "examples"
         self.metrics = self.root / "metrics"  # the workers' files; those of workers that have ended stay
+        self.slots = self.root / "slots"  # the workers' shared memory
         self.classes = self.root / "classes"  # what goes before TorchServe's own
         self.config = self.root / "config.properties"
         self.output = base / f"{port}.out"  # what a detached server prints
@@ -65,7 +67,7 @@ class RunDir:
     def make(self) -> None:
         """Make it anew; what an earlier server left there goes."""
         shutil.rmtree(self.root, ignore_errors=True)
-        for folder in (self.root, self.logs, self.temporary, self.examples, self.metrics):
+        for folder in (self.root, self.logs, self.temporary, self.examples, self.metrics, self.slots):
             folder.mkdir(mode=0o700)
 
     def write_state(self, state: State) -> None:

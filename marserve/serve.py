@@ -15,6 +15,8 @@ from pathlib import Path
 from types import FrameType
 
 from marserve.archive import Archive, find_archives
+from marserve.boot.slots import Slots
+from marserve.draining import Drain
 from marserve.errors import MarserveError
 from marserve.health import Health
 from marserve.metrics_page import MetricsPage
@@ -25,7 +27,8 @@ from marserve.settings import DEFAULT_PORT, Addresses, addresses, check_free, fr
 from marserve.torchserve import TorchServe
 
 DETACH_TIMEOUT = 150.0  # seconds; longer than a server waits for its own models
-STOP_TIMEOUT = 30.0
+STOP_TIMEOUT = 15.0  # seconds that an end takes beyond its grace period
+NOTICE = 1.5  # seconds of good service after /health has begun to say 503, where somebody reads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +39,28 @@ class Options:
     models: list[str]
     pool: Path | None
     overrides: Path | None  # the folder with them; None ignores all
+    grace: float = 20.0  # seconds for what is in flight when the end is asked for
 
 
 class StopFlag:
-    """Set by the first signal that asks for the end. Nothing is raised: an exception out of a handler could strike
-    between a process and the line that knows how to stop it."""
+    """Set by the first signal that asks for the end; the second asks for it at once. Nothing is raised: an exception
+    out of a handler could strike between a process and the line that knows how to stop it."""
 
     def __init__(self) -> None:
-        self.is_set = False
+        self._signals = 0
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup the hang-up stays ignored
                 signal.signal(number, self._set)
 
     def __bool__(self) -> bool:
-        return self.is_set
+        return self._signals > 0
+
+    @property
+    def at_once(self) -> bool:
+        return self._signals > 1
 
     def _set(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.is_set = True
+        self._signals += 1
 
 
 def serve(options: Options) -> None:
@@ -67,11 +75,11 @@ def serve(options: Options) -> None:
     rundir.lock()
     check_free(listening)
     rundir.make()
-    failed = True
+    failed, left = True, 0
     try:
-        rundir.write_state(State(os.getpid(), ready=False))
+        rundir.write_state(State(os.getpid(), ready=False, grace=options.grace))
         behind = replace(listening, metrics=free_loopback())
-        health = Health(listening.management)
+        health, slots = Health(listening.management), Slots(rundir.slots)
         with (
             MetricsPage(rundir.metrics, behind.metrics) as metrics,
             Pages(listening.metrics, {"/metrics": metrics.page, "/health": health.page}) as pages,
@@ -85,14 +93,16 @@ def serve(options: Options) -> None:
                     health.serving()
                     _write_examples(archives, rundir)
                     print(_summary(archives, overrides, listening, rundir, time.monotonic() - started), flush=True)
-                    rundir.write_state(State(os.getpid(), ready=True))
+                    rundir.write_state(State(os.getpid(), ready=True, grace=options.grace))
                     server.wait(stopping)
-                health.drain()
+                    health.drain()
+                    drain = Drain(server.pid, listening, slots, lambda: stopping.at_once or server.ended)
+                    left = drain.run(NOTICE if health.asked else 0, options.grace)
                 failed = False
             finally:
-                server.stop()
+                server.stop(lambda: stopping.at_once)
                 health.stop()
-        print("stopped", flush=True)
+        print(f"stopped, with {left} requests unanswered" if left else "stopped", flush=True)
     finally:
         rundir.remove(keep_logs=failed)
 
@@ -102,7 +112,7 @@ def detach(options: Options) -> None:
     listening = addresses(read_properties(options.config), options.port)
     rundir = RunDir(listening.rest.port)
     command = [sys.executable, "-P", "-m", "marserve", "serve", "--model-store", str(options.model_store)]
-    command += ["--config", str(options.config)]
+    command += ["--config", str(options.config), "--grace", f"{options.grace:.3f}s"]
     command += ["--port", str(options.port)] if options.port is not None else []
     command += ["--pool", str(options.pool)] if options.pool else []
     command += ["--overrides", str(options.overrides)] if options.overrides else ["--no-overrides"]
@@ -138,10 +148,11 @@ def stop(port: int) -> None:
     if state is None:
         raise MarserveError(f"no marserve of yours is running on port {port}")
     os.kill(state.pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_TIMEOUT
+    patience = state.grace + STOP_TIMEOUT
+    deadline = time.monotonic() + patience
     while rundir.running() is not None:
         if time.monotonic() > deadline:
-            raise MarserveError(f"process {state.pid} has not ended after {STOP_TIMEOUT:.0f} s")
+            raise MarserveError(f"process {state.pid} has not ended after {patience:.0f} s")
         time.sleep(0.05)
     print(f"stopped the server on port {port}")
 
