@@ -234,6 +234,5 @@ def _environment(rundir: RunDir, ours: Mapping[str, str]) -> dict[str, str]:
         "LOG_LOCATION": str(rundir.logs),
         "METRICS_LOCATION": str(rundir.logs),
         "PROMETHEUS_MULTIPROC_DIR": str(rundir.metrics),
-        "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),  # madvise(2) for huge pages
         "OPENCV_LOG_LEVEL": "SILENT",  # a broken image is the client's affair, not the log's
     }
