@@ -66,6 +66,8 @@ def _run(args: argparse.Namespace) -> int:
     capacity, stretches = soak(args.model_store, args.models, args.minutes)
     broken = judge(stretches)
     console().print(_table(capacity, stretches))
+    first, last = stretches[0].memory_mb, stretches[-1].memory_mb
+    print("memory MB: " + ", ".join(f"{name} {first[name]:.1f} -> {last[name]:.1f}" for name in first))
     for line in broken:
         print(f"over the limit: {line}", file=sys.stderr)
     if args.output:
@@ -140,11 +142,11 @@ def _memory(tree: Tree, management: str, models: Sequence[str]) -> dict[str, flo
 
 def _table(capacity: float, stretches: Sequence[Stretch]) -> Table:
     table = Table(title=f"{SHARE:.0%} of {capacity:,.0f} requests/s, {CONNECTIONS} connections", title_justify="left")
-    for name in ("part", "req/s", "p50 ms", "p99 ms", "errors", "memory MB", *stretches[0].memory_mb):
+    for name in ("part", "req/s", "p50 ms", "p99 ms", "errors", "memory MB"):
         table.add_column(name, justify="right")
     for number, one in enumerate(stretches, 1):
-        sizes = [f"{size:,.1f}" for size in (sum(one.memory_mb.values()), *one.memory_mb.values())]
-        row = (f"{one.rps:,.0f}", f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", f"{one.errors:,}", *sizes)
+        memory = f"{sum(one.memory_mb.values()):,.1f}"
+        row = (f"{one.rps:,.0f}", f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", f"{one.errors:,}", memory)
         table.add_row(str(number), *row)
     return table
 
