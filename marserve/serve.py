@@ -16,8 +16,10 @@ from types import FrameType
 
 from marserve.archive import Archive, find_archives
 from marserve.errors import MarserveError
+from marserve.health import Health
 from marserve.metrics_page import MetricsPage
 from marserve.overrides import Overrides, find_overrides
+from marserve.pages import Pages
 from marserve.rundir import RunDir, State
 from marserve.settings import DEFAULT_PORT, Addresses, addresses, check_free, free_loopback, read_properties
 from marserve.torchserve import TorchServe
@@ -69,18 +71,27 @@ def serve(options: Options) -> None:
     try:
         rundir.write_state(State(os.getpid(), ready=False))
         behind = replace(listening, metrics=free_loopback())
-        with MetricsPage(listening.metrics, rundir.metrics, behind.metrics) as page:
+        health = Health(listening.management)
+        with (
+            MetricsPage(rundir.metrics, behind.metrics) as metrics,
+            Pages(listening.metrics, {"/metrics": metrics.page, "/health": health.page}) as pages,
+        ):
             server = TorchServe(rundir, properties, behind, archives, pools(options.pool, archives, rundir), overrides)
             try:
-                page.start()  # a process that has threads should not fork
+                pages.start()  # a process that has threads should not fork
+                health.start()
                 if server.wait_until_ready(stopping):
+                    health.look()
+                    health.serving()
                     _write_examples(archives, rundir)
                     print(_summary(archives, overrides, listening, rundir, time.monotonic() - started), flush=True)
                     rundir.write_state(State(os.getpid(), ready=True))
                     server.wait(stopping)
+                health.drain()
                 failed = False
             finally:
                 server.stop()
+                health.stop()
         print("stopped", flush=True)
     finally:
         rundir.remove(keep_logs=failed)
@@ -174,6 +185,7 @@ def _summary(
         f"gRPC        {listening.grpc}",
         f"management  {listening.management.url}/models",
         f"metrics     {listening.metrics.url}/metrics",
+        f"health      {listening.metrics.url}/health",
         f"logs        {rundir.logs}",
     ]
     return "\n".join(lines)
