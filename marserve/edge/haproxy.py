@@ -21,7 +21,6 @@ SERVICE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService"
 METHODS = ("Ping", "Predictions", "StreamPredictions")  # StreamPredictions2 has no end that could be waited for
 HEADERS_ROOM = 65536  # bytes of a buffer that are not the body's
 RETRY_AFTER = 1  # seconds
-NO_LIMIT = 10**9  # requests per second of a key without one
 # Headers that mean something to marserve or TorchServe, and that only the server itself may set.
 INTERNAL_HEADERS = ("marserve-warm-up", "explain", "expect", "authorization", "x-api-key")
 
@@ -48,7 +47,7 @@ class Refusal:
 
 _AGAIN = (("Retry-After", str(RETRY_AFTER)),)
 BAD_REQUEST = Refusal(400, "bad_request", 3, "this is no valid HTTP request")
-BAD_FORM = Refusal(400, "bad_request", 3, "the form is broken: a part without a name, a bad boundary, charset or escape")
+BAD_FORM = Refusal(400, "bad_request", 3, "the form is broken: a part without name, a bad boundary, charset or escape")
 UNAUTHENTICATED = Refusal(
     401,
     "unauthenticated",
@@ -127,7 +126,7 @@ def _fronts(spec: Spec, files: Files) -> Iterator[str]:
   acl health path /health
   acl known path -m reg '^/(predictions|explanations)/{MODEL_NAME}(/{VERSION})?$'
   http-request return {GET_ONLY.rest()} if health !METH_GET
-  http-request return {UNAVAILABLE.rest()} if health {{ stopping }} || health {{ nbsrv(health) eq 0 }}
+  http-request return {UNAVAILABLE.rest()} if health {{ stopping }} || health {{ nbsrv(ready) eq 0 }}
   http-request return status 200 content-type application/json string '{{"status":"ready"}}' if health
   http-request return {NOT_FOUND.rest()} unless known
   http-request return {NOT_ALLOWED.rest()} unless {{ method POST PUT }}
@@ -156,8 +155,9 @@ def _fronts(spec: Spec, files: Files) -> Iterator[str]:
   http-request set-var(txn.model) req.body,ungrpc(1)
 {_forward()}
   # TorchServe's own statuses: INTERNAL where it knows no such model, UNKNOWN where a worker died.
-  http-response set-header grpc-status {NO_MODEL.grpc} if {{ res.hdr(grpc-message) -m beg 'Model not found' 'Model version' }}
-  http-response set-header grpc-status {DIED.grpc} if {{ res.hdr(grpc-message) -m beg 'Worker died' }}
+  http-response set-var(txn.message) res.hdr(grpc-message)
+  http-response set-header grpc-status {NO_MODEL.grpc} if {{ var(txn.message) -m beg 'Model ' }}
+  http-response set-header grpc-status {DIED.grpc} if {{ var(txn.message) -m beg 'Worker died' }}
   http-after-response set-status 200
   http-after-response set-header content-type application/grpc
   http-after-response set-var(txn.grpc) res.hdr(grpc-status)
@@ -231,11 +231,13 @@ def _torchserve_errors() -> str:
 
 def _backends(spec: Spec, server: Addresses) -> Iterator[str]:
     yield "backend keys\n  stick-table type string len 64 size 100k expire 1m store gpc0_rate(1s)"
-    yield f"""backend health
+    # /health is of all models. While one of them has no worker requests still pass: TorchServe has a queue for them.
+    for name, expect in (("ready", "status 200"), ("open", 'rstring \'"status": "(ready|unavailable|unknown)"\'')):
+        yield f"""backend {name}
   option httpchk
-  http-check send meth GET uri /ping ver HTTP/1.1 hdr Host localhost
-  http-check expect status 200
-  server server {server.rest} check inter 500ms fastinter 100ms fall 3 rise 1"""
+  http-check send meth GET uri /health ver HTTP/1.1 hdr Host localhost
+  http-check expect {expect}
+  server server {server.metrics} check inter 500ms fastinter 100ms fall 3 rise 1"""
     for suffix, model in (("", spec.model), *((f".{name}", limits) for name, limits in spec.models.items())):
         yield _backend("rest", suffix, model, server.rest)
         yield _backend("grpc", suffix, model, server.grpc)
@@ -268,7 +270,7 @@ def _backend(protocol: str, suffix: str, model: Model, address: Address) -> str:
 {_lines(late)}
   timeout queue {_ms(model.queue_seconds)}
   timeout server {_ms(model.reply_seconds)}
-  server server {address} maxconn {model.in_flight} track health/server{" proto h2" if protocol == "grpc" else ""}"""
+  server server {address} maxconn {model.in_flight} track open/server{" proto h2" if protocol == "grpc" else ""}"""
 
 
 def _too_large(spec: Spec) -> Refusal:

@@ -19,6 +19,11 @@ from marserve.settings import Address
 MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"  # archive.py lets no other be served
 PERMITS = ("cleartext", "anonymous", "metrics")
 STDOUT = "-"
+DEFAULT_PORT = 8090
+# As far from each other as a server's own, so that --port moves both alike.
+DEFAULT_REST = Address("127.0.0.1", DEFAULT_PORT)
+DEFAULT_GRPC = Address("127.0.0.1", DEFAULT_PORT - 1010)
+DEFAULT_METRICS = Address("127.0.0.1", DEFAULT_PORT + 2)
 
 
 def _within(default: float, low: float, high: float) -> Any:
@@ -53,9 +58,9 @@ class Model:
 class Spec:
     """The whole file. Paths are absolute, or relative to the working directory."""
 
-    rest: Address = Address("127.0.0.1", 8090)
-    grpc: Address = Address("127.0.0.1", 7080)
-    metrics: Address = Address("127.0.0.1", 8092)
+    rest: Address = DEFAULT_REST
+    grpc: Address = DEFAULT_GRPC
+    metrics: Address = DEFAULT_METRICS
     certificate: Path | None = None  # PEM: the certificate, its chain and its private key
     keys: Path | None = None
     permit: tuple[str, ...] = ()
@@ -105,6 +110,7 @@ def parse_spec(content: Any, folder: Path) -> Spec:
     tls = _section(top.get("tls"), "tls", {"certificate"})
     if "tls" in top and "certificate" not in tls:
         raise MarserveError("tls must have a certificate: a PEM file with certificate, chain and private key")
+    log = top.get("access_log")
     model = _record(Model(), top.get("model"), "model")
     models = _section(top.get("models"), "models", None)
     for name in models:
@@ -115,7 +121,7 @@ def parse_spec(content: Any, folder: Path) -> Spec:
         certificate=_path(tls.get("certificate"), "tls.certificate", folder),
         keys=_path(top.get("keys"), "keys", folder),
         permit=_permit(top.get("permit")),
-        access_log=Path(STDOUT) if top.get("access_log") == STDOUT else _path(top.get("access_log"), "access_log", folder),
+        access_log=Path(STDOUT) if log == STDOUT else _path(log, "access_log", folder),
         limits=_record(Limits(), top.get("limits"), "limits"),
         model=model,
         models={name: _record(model, value, f"models.{name}") for name, value in models.items()},
