@@ -20,6 +20,7 @@ VERSION = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 SERVICE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService"
 METHODS = ("Ping", "Predictions", "StreamPredictions")  # StreamPredictions2 has no end that could be waited for
 HEADERS_ROOM = 65536  # bytes of a buffer that are not the body's
+HEADERS = 64  # lines of a request
 RETRY_AFTER = 1  # seconds
 # Headers that mean something to marserve or TorchServe, and that only the server itself may set.
 INTERNAL_HEADERS = ("marserve-warm-up", "explain", "expect", "authorization", "x-api-key")
@@ -97,13 +98,12 @@ def _global(spec: Spec, files: Files) -> str:
   tune.bufsize {limits.body_bytes + HEADERS_ROOM}
   tune.h2.max-frame-size 16384
   tune.h2.initial-window-size 1048576
-  tune.http.maxhdr 64
+  tune.http.maxhdr 1024
   ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
   ssl-default-bind-ciphers ECDHE+AESGCM:ECDHE+CHACHA20{jail}
 
 defaults
   mode http
-  log global
   option abortonclose
   http-reuse always
   timeout connect 1s
@@ -130,12 +130,12 @@ def _fronts(spec: Spec, files: Files) -> Iterator[str]:
   http-request return status 200 content-type application/json string '{{"status":"ready"}}' if health
   http-request return {NOT_FOUND.rest()} unless known
   http-request return {NOT_ALLOWED.rest()} unless {{ method POST PUT }}
-  http-request return {HEADERS_TOO_LARGE.rest()} if {{ req.hdrs,length gt {spec.limits.header_bytes} }}
+  http-request return {HEADERS_TOO_LARGE.rest()} if {{ req.hdrs,length gt {spec.limits.header_bytes} }} || {{ req.hdr_cnt gt {HEADERS} }}
 {_keys(spec, files, "rest")}
   http-request return {_too_large(spec).rest()} if {{ req.body_size gt {spec.limits.body_bytes} }}
   http-request wait-for-body time {_ms(spec.limits.body_seconds)}
   http-request return {_too_large(spec).rest()} if {{ req.body_len gt {spec.limits.body_bytes} }}
-  http-request return {BAD_FORM.rest()} if {{ req.hdr(content-type) -m reg -i '^multipart/.*boundary=("")?[ ;]*$' }}
+  http-request return {BAD_FORM.rest()} if {{ req.hdr(content-type) -m reg -i '^multipart/.*boundary=[ ;]*$' }}
 {_forward()}
   http-request set-uri %[path]
 {_torchserve_errors()}
@@ -147,7 +147,7 @@ def _fronts(spec: Spec, files: Files) -> Iterator[str]:
 {_lines(f"http-error {refusal.over_grpc(status)}" for status, refusal in errors.items())}
 {_begin("grpc")}
   http-request return {NOT_FOUND.over_grpc()} unless {{ path {" ".join(f"{SERVICE}/{m}" for m in METHODS)} }} METH_POST
-  http-request return {HEADERS_TOO_LARGE.over_grpc()} if {{ req.hdrs,length gt {spec.limits.header_bytes} }}
+  http-request return {HEADERS_TOO_LARGE.over_grpc()} if {{ req.hdrs,length gt {spec.limits.header_bytes} }} || {{ req.hdr_cnt gt {HEADERS} }}
 {_keys(spec, files, "grpc")}
   http-request return {_too_large(spec).over_grpc()} if {{ req.body_size gt {spec.limits.body_bytes} }}
   http-request wait-for-body time {_ms(spec.limits.body_seconds)}
@@ -166,14 +166,14 @@ def _fronts(spec: Spec, files: Files) -> Iterator[str]:
   default_backend grpc"""
     yield f"""frontend metrics
   bind {spec.metrics}
-  no log
   http-request return {NOT_FOUND.rest()} unless {{ path /metrics }}
   http-request use-service prometheus-exporter"""
 
 
 def _begin(protocol: str) -> str:
     """What is kept of a request for its line in the log, and its id: the client's if that is a sane one."""
-    return f"""  log-format {shlex.quote(_log_format(protocol))}
+    return f"""  log global
+  log-format {shlex.quote(_log_format(protocol))}
   http-request set-var(txn.id) uuid()
   http-request set-var(txn.id) req.fhdr(x-request-id) if {{ req.fhdr(x-request-id) -m reg '^[A-Za-z0-9._-]{{1,64}}$' }}
   http-request set-var(txn.path) path,bytes(0,256)
