@@ -1,15 +1,11 @@
-"""One server's page of metrics: what its workers measured (handlers/metrics.py), then TorchServe's own counters."""
+"""The page of metrics: what the workers measured (handlers/metrics.py), then TorchServe's own counters."""
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from socket import AF_INET, AF_INET6
-from socketserver import TCPServer
 from types import TracebackType
 from typing import Self
 
@@ -19,30 +15,23 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from marserve.errors import MarserveError
+from marserve.pages import Page
 from marserve.settings import Address
 
 TORCHSERVE_TIMEOUT = 2.0  # seconds; a scrape of Prometheus' gives up after 10
-CLIENT_TIMEOUT = 10.0
 
 
 class MetricsPage:
-    """Listens from the constructor on, answers from `start` on, and is gone after the `with`."""
+    """`folder` has the workers' files, `torchserve` is where its own page is. It asks nobody after the `with`."""
 
-    def __init__(self, address: Address, folder: Path, torchserve: Address) -> None:
-        """`folder` has the workers' files, `torchserve` is where its own page is. Raises MarserveError."""
+    def __init__(self, folder: Path, torchserve: Address) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(WorkersCollector(folder))
         self._url = f"{torchserve.url}/metrics"
         self._http = httpx.Client(timeout=TORCHSERVE_TIMEOUT, trust_env=False)
-        try:
-            self._server = _server(address, self)
-        except OSError as error:
-            raise MarserveError(f"cannot listen on {address} ({error.strerror})") from None
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
+    def page(self) -> Page:
+        return Page(HTTPStatus.OK, CONTENT_TYPE_PLAIN_0_0_4, self.text())
 
     def text(self) -> bytes:
         """In Prometheus' text format, version 0.0.4."""
@@ -52,9 +41,6 @@ class MetricsPage:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._thread.is_alive():
-            self._server.shutdown()
-        self._server.server_close()
         self._http.close()
 
     def _torchserve(self) -> bytes:
@@ -99,41 +85,3 @@ def _merge(files: list[Path]) -> Iterator[Metric]:
 def _models(path: Path) -> set[tuple[str, str]]:
     samples = (sample for metric in _merge([path]) for sample in metric.samples)
     return {(sample.labels["model"], sample.labels["version"]) for sample in samples}
-
-
-def _server(address: Address, page: MetricsPage) -> ThreadingHTTPServer:
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True  # a client that hangs does not keep marserve from ending
-        block_on_close = False
-        address_family = AF_INET6 if ":" in address.host else AF_INET
-
-        def server_bind(self) -> None:
-            TCPServer.server_bind(self)  # HTTPServer's would ask the DNS for a name that nothing here needs
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            """A client that hangs up is nobody's news, and a traceback on the terminal nobody's help."""
-
-    class Handler(BaseHTTPRequestHandler):
-        timeout = CLIENT_TIMEOUT
-        server_version = "marserve"
-        sys_version = ""
-
-        def do_GET(self) -> None:
-            if self.path.partition("?")[0] != "/metrics":
-                self.send_error(HTTPStatus.NOT_FOUND, explain="The metrics are at /metrics.")
-                return
-            try:
-                text = page.text()
-            except Exception as error:  # what it reads, other processes write
-                self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, explain=type(error).__name__)
-                return
-            self.send_response(HTTPStatus.OK)
-            self.send_header("Content-Type", CONTENT_TYPE_PLAIN_0_0_4)
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
-        def log_message(self, *_: object) -> None:
-            """Nobody reads a line per scrape."""
-
-    return Server((address.host, address.port), Handler)

@@ -5,7 +5,6 @@ Its Java front end is started directly: the `torchserve` launcher in between wou
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
 import re
@@ -22,6 +21,7 @@ import httpx
 
 from marserve import front_end
 from marserve.archive import Archive
+from marserve.background import die_with_parent
 from marserve.errors import MarserveError
 from marserve.overrides import Overrides, environment, snapshot
 from marserve.rundir import RunDir
@@ -72,7 +72,7 @@ class TorchServe:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches marserve alone, which then stops everything in order
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
 
     def wait_until_ready(self, stopping: Flag) -> bool:
@@ -186,12 +186,6 @@ class TorchServe:
 
     def _see_logs(self) -> str:
         return f" (logs: {self._rundir.logs})"
-
-
-def _die_with_parent() -> None:
-    """In the new process: be asked to end when marserve is gone, however it went (Linux, prctl(2))."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _command(rundir: RunDir, model_store: Path, vm_arguments: list[str]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -12,7 +11,6 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from marserve.errors import MarserveError
 from marserve.metrics_page import MetricsPage
 from marserve.rates import Samples, read_samples
 from marserve.settings import Address, free_loopback
@@ -46,25 +44,23 @@ def at(url: str) -> Address:
 
 
 def test_both_parts_on_one_page(tmp_path: Path) -> None:
-    address = free_loopback()
-    with worker(tmp_path), rest_server(torchserve) as url, MetricsPage(address, tmp_path, at(url)) as page:
-        page.start()
-        reply = httpx.get(f"{address.url}/metrics?name=all")
-        assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-        samples = read_samples(reply.text)
+    with worker(tmp_path), rest_server(torchserve) as url, MetricsPage(tmp_path, at(url)) as metrics:
+        page = metrics.page()
+        assert (page.status, page.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
+        samples = read_samples(page.body.decode())
         assert value(samples, "marserve_replies_total", code="200") == 2
         assert value(samples, "marserve_replies_total", code="422") == 1
         assert value(samples, "marserve_request_seconds_count") == 3
         assert value(samples, "marserve_stage_seconds_bucket", stage="run", le="0.0015") == 0
         assert value(samples, "marserve_stage_seconds_bucket", stage="run", le="0.002") == 1
         assert [count for (name, _), count in samples.items() if name == "Requests4XX_total"] == [2]
-        families = [family.name for family in text_string_to_metric_families(reply.text)]
+        families = [family.name for family in text_string_to_metric_families(page.body.decode())]
         assert len(families) == len(set(families)) == 7
 
 
 def test_versions_and_workers_that_ended(tmp_path: Path) -> None:
     """What an ended worker counted stays; it is no worker any more."""
-    page = MetricsPage(free_loopback(), tmp_path, free_loopback())
+    page = MetricsPage(tmp_path, free_loopback())
     with page, worker(tmp_path, batches=2), worker(tmp_path, version="2.0"):
         with worker(tmp_path, batches=3):
             samples = read_samples(page.text().decode())
@@ -77,7 +73,7 @@ def test_versions_and_workers_that_ended(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_only_just_being_made(tmp_path: Path) -> None:
-    with worker(tmp_path), MetricsPage(free_loopback(), tmp_path, free_loopback()) as page:
+    with worker(tmp_path), MetricsPage(tmp_path, free_loopback()) as page:
         (tmp_path / "counter_1.db").touch()
         assert value(read_samples(page.text().decode()), "marserve_workers") == 1
 
@@ -85,72 +81,15 @@ def test_a_file_that_is_only_just_being_made(tmp_path: Path) -> None:
 def test_without_torchserve_the_workers_part_is_there(tmp_path: Path) -> None:
     with worker(tmp_path), rest_server(broken) as url:
         for behind in (free_loopback(), at(url)):
-            with MetricsPage(free_loopback(), tmp_path, behind) as page:
+            with MetricsPage(tmp_path, behind) as page:
                 text = page.text().decode()
                 assert value(read_samples(text), "marserve_workers") == 1
                 assert text.splitlines()[-1].startswith("# TorchServe's own metrics are missing: ")
 
 
 def test_before_any_worker(tmp_path: Path) -> None:
-    with MetricsPage(free_loopback(), tmp_path, free_loopback()) as page:
+    with MetricsPage(tmp_path, free_loopback()) as page:
         assert read_samples(page.text().decode()) == {}
-
-
-def test_a_damaged_file_is_no_traceback(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "counter_1.db").write_bytes(b"\xff\xff\xff\x7f" * 10)
-    address = free_loopback()
-    with MetricsPage(address, tmp_path, free_loopback()) as page:
-        page.start()
-        assert httpx.get(f"{address.url}/metrics").status_code == 500
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [("GET", "/", 404), ("GET", "/metrics/", 404), ("GET", "/../metrics", 404), ("POST", "/metrics", 501)],
-)
-def test_nothing_else_is_there(
-    method: str, path: str, status: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    address = free_loopback()
-    with MetricsPage(address, tmp_path, free_loopback()) as page:
-        page.start()
-        with socket.create_connection((address.host, address.port)) as client:
-            client.sendall(f"{method} {path} HTTP/1.0\r\n\r\n".encode())
-            assert client.recv(100).split()[1] == str(status).encode()
-    assert capfd.readouterr() == ("", "")
-
-
-def test_a_client_that_hangs_does_not_keep_it_from_ending(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    address = free_loopback()
-    with socket.socket() as silent, socket.socket() as rude:
-        with MetricsPage(address, tmp_path, free_loopback()) as page:
-            page.start()
-            for client in (silent, rude):
-                client.connect((address.host, address.port))
-            rude.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-            rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            rude.close()
-            assert httpx.get(f"{address.url}/metrics").status_code == 200  # meanwhile
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{address.url}/metrics")
-    assert capfd.readouterr() == ("", "")
-
-
-def test_it_ends_though_it_never_started(tmp_path: Path) -> None:
-    before = threading.active_count()
-    with MetricsPage(free_loopback(), tmp_path, free_loopback()):
-        pass
-    assert threading.active_count() == before
-
-
-def test_a_taken_port_is_named(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        address = Address("127.0.0.1", taken.getsockname()[1])
-        with pytest.raises(MarserveError, match=f"cannot listen on {address} "):
-            MetricsPage(address, tmp_path, free_loopback())
 
 
 def test_a_torchserve_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +98,7 @@ def test_a_torchserve_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: 
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         behind = Address("127.0.0.1", silent.getsockname()[1])
-        with MetricsPage(free_loopback(), tmp_path, behind) as page:
+        with MetricsPage(tmp_path, behind) as page:
             started = time.monotonic()
             assert b"no answer (ReadTimeout)" in page.text()
             assert time.monotonic() - started < 30

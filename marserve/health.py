@@ -1,0 +1,88 @@
+"""/health: whether this server should get requests. One thread watches TorchServe's workers; asking costs nothing.
+
+TorchServe's own /ping calls a worker healthy for five minutes after it has died, and says nothing of an end to come.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+
+from marserve.management import Management, NoAnswerError, Version
+from marserve.pages import Page
+from marserve.settings import Address
+
+INTERVAL = 0.3  # seconds between two looks
+STALE = 3.0  # seconds after which a look says nothing any more
+CLOSED = {"starting": "models are being loaded", "draining": "the server is about to end"}
+
+
+class Health:
+    """Nothing is ready before `serving`, and nothing from `drain` on. Watches from `start` to `stop`."""
+
+    def __init__(self, management: Address, clock: Callable[[], float] = time.monotonic) -> None:
+        self._management = Management(management)
+        self._clock = clock
+        self._versions: tuple[Version, ...] = ()
+        self._seen = -STALE
+        self._phase = "starting"
+        self._looking = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="health", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def serving(self) -> None:
+        """All models have answered: from here on it depends on their workers."""
+        self._phase = "serving"
+
+    def drain(self) -> None:
+        """This server is about to end."""
+        self._phase = "draining"
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._management.close()
+
+    def look(self) -> None:
+        """Ask TorchServe now."""
+        with self._looking, suppress(NoAnswerError):  # it is starting, ending or hanging: what was seen gets old
+            self._versions = self._management.versions()
+            self._seen = self._clock()
+
+    def page(self) -> Page:
+        """200 and `ready`, or 503 with what is not."""
+        status, reason = self._judge()
+        content = {"status": status, "reason": reason} if reason else {"status": status}
+        models = {
+            version.model: {"version": version.version, "workers": len(version.workers), "ready": version.ready}
+            for version in self._versions
+            if version.default
+        }
+        code = HTTPStatus.OK if status == "ready" else HTTPStatus.SERVICE_UNAVAILABLE
+        return Page(code, "application/json", json.dumps({**content, "models": models}).encode() + b"\n")
+
+    def _judge(self) -> tuple[str, str]:
+        """One word for programs, and for people why it is not `ready`."""
+        if self._phase in CLOSED:
+            return self._phase, CLOSED[self._phase]
+        if (age := self._clock() - self._seen) >= STALE:
+            return "unknown", f"TorchServe has not said for {age:.0f} s how its workers are"
+        idle = [version.model for version in self._versions if version.default and not version.ready]
+        if idle or not self._versions:
+            return "unavailable", f"no worker is ready for {', '.join(idle) or 'any model'}"
+        return "ready", ""
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            began = time.monotonic()
+            self.look()
+            # With GPUs TorchServe runs nvidia-smi for each worker it is asked about: half of the time is for others.
+            self._stop.wait(max(INTERVAL, time.monotonic() - began))
