@@ -50,12 +50,16 @@ def serve(
     no_overrides: Annotated[
         bool, typer.Option("--no-overrides", help="All settings as the archives have them.")
     ] = False,
+    grace: Annotated[
+        str, typer.Option(help="How long an end waits for requests in flight; a second signal cuts it short.")
+    ] = "20s",
     detach: Annotated[bool, typer.Option("--detach", help="Return when ready; `marserve stop` ends it.")] = False,
 ) -> None:
     """Start TorchServe with the archives of a model store and wait until every worker has answered."""
     from handlers.errors import SpecError
     from handlers.pool import Pool
     from marserve import serve as module
+    from marserve.durations import seconds
 
     if pool is not None:
         try:
@@ -66,7 +70,8 @@ def serve(
     if overrides and no_overrides:
         raise MarserveError("--overrides and --no-overrides exclude each other")
     folder = None if no_overrides else overrides or model_store
-    options = module.Options(model_store, config, port, names, pool, folder)
+    waiting = seconds(grace, "--grace", 0, 3600)
+    options = module.Options(model_store, config, port, names, pool, folder, waiting)
     (module.detach if detach else module.serve)(options)
 
 
