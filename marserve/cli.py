@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from marserve.edge.cli import edge_app, keys_app
 from marserve.errors import MarserveError
 from marserve.settings import DEFAULT_PORT
 from marserve.terminal import console, plain, short
@@ -25,6 +26,8 @@ app = typer.Typer(
 )
 pool_app = typer.Typer(help="Pools of images for random challenges.", no_args_is_help=True)
 app.add_typer(pool_app, name="pool")
+app.add_typer(edge_app, name="edge")
+app.add_typer(keys_app, name="keys")
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="The REST port.")]
 

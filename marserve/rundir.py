@@ -20,7 +20,7 @@ class State:
 
     pid: int
     ready: bool
-    grace: float  # seconds that it may take to end
+    grace: float = 0.0  # seconds that it may take to end, beyond what stopping takes
 
 
 _MAX_SOCKET_PATH = 107  # bytes that a Unix socket's address holds
@@ -29,8 +29,10 @@ _MAX_SOCKET_PATH = 107  # bytes that a Unix socket's address holds
 class RunDir:
     """`<runtime folder>/marserve-<user>/<REST port>`, for this user's eyes only."""
 
+    what, stop_command, prefix = "marserve", "marserve stop", ""
+
     def __init__(self, port: int) -> None:
-        base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"marserve-{os.getuid()}"
+        base = self.base()
         try:
             base.mkdir(mode=0o700, exist_ok=True)
             status = base.lstat()
@@ -38,7 +40,8 @@ class RunDir:
             raise MarserveError(f"cannot make the folder {base}: {error.strerror}") from None
         if base.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o077:
             raise MarserveError(f"{base} must be a folder that only you can open; remove it or fix its owner and mode")
-        self.root = base / str(port)
+        self.port = port
+        self.root = base / f"{self.prefix}{port}"
         if len(str(self.root / "tmp" / ".ts.sock.9999")) > _MAX_SOCKET_PATH:
             raise MarserveError(f"the path {base} is too long for the workers' sockets: set TMPDIR to a shorter one")
         self.logs = self.root / "logs"
@@ -48,10 +51,14 @@ class RunDir:
         self.slots = self.root / "slots"  # the workers' shared memory
         self.classes = self.root / "classes"  # what goes before TorchServe's own
         self.config = self.root / "config.properties"
-        self.output = base / f"{port}.out"  # what a detached server prints
+        self.output = base / f"{self.prefix}{port}.out"  # what a detached server prints
         self._state = self.root / "state.json"
-        self._lock_file = base / f"{port}.lock"
+        self._lock_file = base / f"{self.prefix}{port}.lock"
         self._lock: int | None = None
+
+    @staticmethod
+    def base() -> Path:
+        return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"marserve-{os.getuid()}"
 
     def lock(self) -> None:
         """Hold it for this process. Raises MarserveError while another server does."""
@@ -59,16 +66,19 @@ class RunDir:
         if not _locked(lock):
             os.close(lock)
             raise MarserveError(
-                f"a marserve is running on port {self.root.name} already: "
-                f"`marserve stop --port {self.root.name}`, or choose another --port"
+                f"a {self.what} is running on port {self.port} already: "
+                f"`{self.stop_command} --port {self.port}`, or choose another --port"
             )
         self._lock = lock  # until this process ends
 
     def make(self) -> None:
         """Make it anew; what an earlier server left there goes."""
         shutil.rmtree(self.root, ignore_errors=True)
-        for folder in (self.root, self.logs, self.temporary, self.examples, self.metrics, self.slots):
+        for folder in self.folders():
             folder.mkdir(mode=0o700)
+
+    def folders(self) -> tuple[Path, ...]:
+        return (self.root, self.logs, self.temporary, self.examples, self.metrics, self.slots)
 
     def write_state(self, state: State) -> None:
         part = self._state.with_suffix(".part")

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 
+from marserve import background
 from marserve.archive import Archive, find_archives
+from marserve.background import StopFlag
 from marserve.boot.slots import Slots
 from marserve.draining import Drain
-from marserve.errors import MarserveError
 from marserve.health import Health
 from marserve.metrics_page import MetricsPage
 from marserve.overrides import Overrides, find_overrides
@@ -42,27 +40,6 @@ class Options:
     grace: float = 20.0  # seconds for what is in flight when the end is asked for
 
 
-class StopFlag:
-    """Set by the first signal that asks for the end; the second asks for it at once. Nothing is raised: an exception
-    out of a handler could strike between a process and the line that knows how to stop it."""
-
-    def __init__(self) -> None:
-        self._signals = 0
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup the hang-up stays ignored
-                signal.signal(number, self._set)
-
-    def __bool__(self) -> bool:
-        return self._signals > 0
-
-    @property
-    def at_once(self) -> bool:
-        return self._signals > 1
-
-    def _set(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self._signals += 1
-
-
 def serve(options: Options) -> None:
     """Serve in the foreground until Ctrl-C, SIGTERM or SIGHUP. Raises MarserveError; leaves no process behind."""
     started = time.monotonic()
@@ -73,7 +50,7 @@ def serve(options: Options) -> None:
     listening = addresses(properties, options.port)
     rundir = RunDir(listening.rest.port)
     rundir.lock()
-    check_free(listening)
+    check_free(listening.all())
     rundir.make()
     failed, left = True, 0
     try:
@@ -117,43 +94,13 @@ def detach(options: Options) -> None:
     command += ["--pool", str(options.pool)] if options.pool else []
     command += ["--overrides", str(options.overrides)] if options.overrides else ["--no-overrides"]
     command += [word for name in options.models for word in ("--models", name)]
-    with rundir.output.open("wb") as output:
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    stopping = StopFlag()
-    deadline = time.monotonic() + DETACH_TIMEOUT
-    try:
-        while child.poll() is None:
-            state = rundir.running()
-            if state is not None and state.pid == child.pid and state.ready:
-                text = rundir.output.read_text()
-                print(text.replace("Ctrl-C stops it", f"{_stop_command(listening)} stops it"), end="")
-                return
-            if stopping or time.monotonic() > deadline:
-                child.terminate()
-                child.wait()
-                why = "interrupted" if stopping else f"not ready after {DETACH_TIMEOUT:.0f} s"
-                raise MarserveError(f"{why}: the server is stopped")
-            time.sleep(0.05)
-        raise MarserveError(rundir.output.read_text().strip().removeprefix("error: ") or "the server ended at once")
-    finally:
-        rundir.output.unlink(missing_ok=True)
+    text = background.start(command, rundir, DETACH_TIMEOUT)
+    print(text.replace("Ctrl-C stops it", f"{_stop_command(listening)} stops it"), end="")
 
 
 def stop(port: int) -> None:
     """Stop the server of that REST port and wait until it is gone. Raises MarserveError where there is none."""
-    rundir = RunDir(port)
-    state = rundir.running()
-    if state is None:
-        raise MarserveError(f"no marserve of yours is running on port {port}")
-    os.kill(state.pid, signal.SIGTERM)
-    patience = state.grace + STOP_TIMEOUT
-    deadline = time.monotonic() + patience
-    while rundir.running() is not None:
-        if time.monotonic() > deadline:
-            raise MarserveError(f"process {state.pid} has not ended after {patience:.0f} s")
-        time.sleep(0.05)
+    background.stop(RunDir(port), STOP_TIMEOUT)
     print(f"stopped the server on port {port}")
 
 

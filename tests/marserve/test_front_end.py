@@ -1,4 +1,4 @@
-"""The changed class: the same but for two places, and only of the release that is known."""
+"""The changed classes: the same but for some places, and only of the release that is known."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import importlib.util
 import zipfile
 from pathlib import Path
 
-from marserve.front_end import CLASS, EDITS, JAR, patch
+import pytest
+
+from marserve.front_end import CLASSES, JAR, patch
 
 
 def frontend() -> Path:
@@ -16,25 +18,33 @@ def frontend() -> Path:
     return Path(spec.submodule_search_locations[0]) / "frontend"
 
 
-def original() -> bytes:
+def original(name: str) -> bytes:
     with zipfile.ZipFile(frontend() / JAR) as jar:
-        return jar.read(CLASS)
+        return jar.read(name)
 
 
-def test_every_edit_is_made_once_and_nothing_else(tmp_path: Path) -> None:
-    before = original()
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_edit_is_made_once_and_nothing_else(tmp_path: Path, name: str) -> None:
     (place,) = patch(frontend(), tmp_path / "classes")
-    after = (place / CLASS).read_bytes()
-    assert len(after) == len(before)
-    differing = sum(one != other for one, other in zip(before, after, strict=True))
-    edits = [(bytes.fromhex(old), bytes.fromhex(new)) for old, new in EDITS.items()]
-    for old, new in edits:
-        assert (len(old), before.count(old), after.count(old)) == (len(new), 1, 0)
-    assert differing == sum(one != other for old, new in edits for one, other in zip(old, new, strict=True))
+    expected = original(name)
+    for old, new in CLASSES[name][1].items():
+        head, found, tail = expected.partition(bytes.fromhex(old))
+        assert found
+        assert bytes.fromhex(old) not in tail
+        expected = head + bytes.fromhex(new) + tail
+    assert (place / name).read_bytes() == expected
 
 
-def test_a_class_of_another_release_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["org/pytorch/serve/wlm/Model.class", "org/pytorch/serve/wlm/WorkerThread.class"])
+def test_what_stays_in_its_place_stays_as_long(name: str) -> None:
+    for old, new in CLASSES[name][1].items():
+        assert len(bytes.fromhex(old)) == len(bytes.fromhex(new))
+
+
+@pytest.mark.parametrize("other", CLASSES)
+def test_one_class_of_another_release_and_all_stay(tmp_path: Path, other: str) -> None:
     with zipfile.ZipFile(tmp_path / JAR, "w") as jar:
-        jar.writestr(CLASS, original() + b"\0")
+        for name in CLASSES:
+            jar.writestr(name, original(name) + (b"\0" if name == other else b""))
     assert patch(tmp_path, tmp_path / "classes") == []
     assert not (tmp_path / "classes").exists()

@@ -136,19 +136,19 @@ def test_free_and_taken_ports() -> None:
         sockets[3].listen()
         sockets[4].listen()
         with pytest.raises(MarserveError) as caught:
-            check_free(listening(*ports))
+            check_free(listening(*ports).all())
         message = str(caught.value)
         assert f"cannot listen on 127.0.0.1:{ports[3]} (" in message
         assert f", 127.0.0.1:{ports[4]} (" in message
         assert not any(f":{port} " in message for port in ports[:3])
         sockets[3].close()
         sockets[4].close()
-        check_free(listening(*ports))
+        check_free(listening(*ports).all())
 
 
 def test_a_host_that_is_not_this_machine() -> None:
     with pytest.raises(MarserveError, match=r"cannot listen on 192\.0\.2\.1:9"):
-        check_free(Addresses(*(Address("192.0.2.1", 9000 + i) for i in range(5))))
+        check_free([Address("192.0.2.1", 9000)])
 
 
 def test_a_free_port() -> None:

@@ -1,0 +1,54 @@
+"""HAProxy's lines, from its pipe into a file that does not grow without end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import BinaryIO
+
+ROTATE = 64 * 2**20  # bytes; two such files are there at most
+_CHUNK = 65536
+
+
+class AccessLog:
+    """What is written to `pipe` goes to `path` (or to standard output) until all writers have closed it."""
+
+    def __init__(self, path: Path | None, rotate: int = ROTATE) -> None:
+        """`path` None: standard output. A file is made for its owner alone; what it has already stays."""
+        self._path = path
+        self._rotate = rotate
+        self._file = self._open() if path else sys.stdout.buffer
+        self._reader, self.pipe = os.pipe()
+        self._thread = threading.Thread(target=self._run, name="access log", daemon=True)
+
+    def start(self) -> None:
+        """Close our end of `pipe`, which the writers have by now, and read the other."""
+        os.close(self.pipe)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Wait until everything that was written is where it belongs."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        with os.fdopen(self._reader, "rb", buffering=0) as reader:
+            while chunk := reader.read(_CHUNK):
+                self._write(chunk)
+        if self._path:
+            self._file.close()
+
+    def _write(self, chunk: bytes) -> None:
+        if self._path and self._file.tell() >= self._rotate:
+            head, newline, chunk = chunk.partition(b"\n")  # a line stays in one piece
+            self._file.write(head + newline)
+            self._file.close()
+            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+            self._file = self._open()
+        self._file.write(chunk)
+        self._file.flush()
+
+    def _open(self) -> BinaryIO:
+        assert self._path is not None  # noqa: S101
+        return os.fdopen(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")

@@ -1,0 +1,193 @@
+"""`marserve edge start`, `check`, `reload`, `stop`: from edge.yaml and the server's settings to a running HAProxy."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from marserve import background
+from marserve.background import StopFlag
+from marserve.edge import keys, process
+from marserve.edge.access_log import AccessLog
+from marserve.edge.haproxy import Files, configuration
+from marserve.edge.process import EdgeDir, HAProxy
+from marserve.edge.spec import STDOUT, Spec, read_spec
+from marserve.errors import MarserveError
+from marserve.management import Management, NoAnswerError, Version
+from marserve.rundir import State
+from marserve.settings import Addresses, addresses, check_free, read_properties
+
+DETACH_TIMEOUT = 30.0  # seconds
+JOB_QUEUE = 100  # TorchServe's own for each model, unless config.properties says something else
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Where the settings are; `port` and `server_port` move the edge and what it stands before."""
+
+    config: str
+    port: int | None
+    server_config: str
+    server_port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that is known before anything is started."""
+
+    spec: Spec
+    server: Addresses
+    versions: tuple[Version, ...]  # none where the server does not answer yet
+
+
+def plan(options: Options) -> Plan:
+    """Raises MarserveError for settings that are wrong, or do not go together."""
+    properties = read_properties(Path(options.server_config))
+    server = addresses(properties, options.server_port)
+    spec = read_spec(Path(options.config)).moved(options.port)
+    if shared := {address.port for address in spec.listening()} & {address.port for address in server.all()}:
+        raise MarserveError(f"port {min(shared)} is the server's: choose another --port for the edge")
+    management = Management(server.management)
+    try:
+        versions = management.versions()
+    except NoAnswerError:
+        versions = ()
+    finally:
+        management.close()
+    spec = spec.with_models(sorted({version.model for version in versions}))
+    queue = properties.get("job_queue_size", "")
+    most = (int(queue) if queue.isdecimal() else JOB_QUEUE) // 2
+    for name, model in (("model", spec.model), *spec.models.items()):
+        if model.in_flight > most:
+            raise MarserveError(
+                f"{options.config}: in_flight of {name} is {model.in_flight}: REST and gRPC together would overflow "
+                f"TorchServe's own queue; {most} at most, or raise job_queue_size in {options.server_config}"
+            )
+    return Plan(spec, server, versions)
+
+
+def check(options: Options) -> None:
+    """Raises MarserveError for whatever would keep the edge from starting, ports in use aside."""
+    found = plan(options)
+    with tempfile.TemporaryDirectory() as folder:
+        _write(found, Files(Path(folder) / "keys.map"), Path(folder) / "haproxy.cfg")
+        process.check(Path(folder) / "haproxy.cfg")
+    print(f"{options.config} is valid")
+
+
+def start(options: Options) -> None:
+    """Run in the foreground until Ctrl-C, SIGTERM or SIGHUP; then let requests end. Leaves no process behind."""
+    stopping = StopFlag()
+    found = plan(options)
+    rundir = EdgeDir(found.spec.rest.port)
+    process.find_haproxy()
+    rundir.lock()
+    check_free(found.spec.listening())
+    rundir.make()
+    rundir.write_state(State(os.getpid(), ready=False))
+    rundir.options.write_text(json.dumps(asdict(options)))
+    rundir.write_keys_file(found.spec.keys)
+    _write(found, _files(rundir), rundir.config)
+    process.check(rundir.config)
+    path = found.spec.access_log or rundir.access_log
+    log = AccessLog(None if str(path) == STDOUT else path)
+    haproxy = HAProxy(rundir, log.pipe)
+    try:
+        log.start()
+        haproxy.wait_until_ready()
+        print(_summary(found, path, rundir), flush=True)
+        rundir.write_state(State(os.getpid(), ready=True))
+        while not stopping:
+            haproxy.raise_if_ended()
+            time.sleep(0.1)
+    finally:
+        haproxy.stop(found.spec.limits.drain_seconds)
+        log.finish()
+        rundir.remove(keep_logs=True)
+    print("the edge is stopped", flush=True)
+
+
+def detach(options: Options) -> None:
+    """The same in a session of its own; returns when it is ready. Raises MarserveError."""
+    rundir = EdgeDir(plan(options).spec.rest.port)
+    command = [sys.executable, "-P", "-m", "marserve", "edge", "start"]
+    command += ["--config", options.config, "--server-config", options.server_config]
+    command += ["--port", str(options.port)] if options.port is not None else []
+    command += ["--server-port", str(options.server_port)] if options.server_port is not None else []
+    text = background.start(command, rundir, DETACH_TIMEOUT)
+    print(text.replace("Ctrl-C stops it", f"`marserve edge stop --port {rundir.port}` stops it"), end="")
+
+
+def reload(port: int) -> None:
+    """Read the settings again, keys included, and go on with them. Raises MarserveError; the old ones stay then."""
+    rundir = _running(port)
+    found = plan(Options(**json.loads(rundir.options.read_text())))
+    if found.spec.rest.port != port:
+        raise MarserveError(f"listen.rest is on port {found.spec.rest.port} now: stop the edge on {port} and start it")
+    with tempfile.TemporaryDirectory(dir=rundir.root) as folder:
+        part = Path(folder) / "haproxy.cfg"
+        _write(found, Files(Path(folder) / "keys.map", _files(rundir).root), part)
+        process.check(part)
+    _write(found, _files(rundir), rundir.config)
+    rundir.write_keys_file(found.spec.keys)
+    process.reload(rundir)
+    print(f"the edge on port {port} has the new settings")
+
+
+def stop(port: int) -> None:
+    """Drain the edge of that REST port and wait until it is gone. Raises MarserveError where there is none."""
+    rundir = _running(port)
+    spec = read_spec(Path(json.loads(rundir.options.read_text())["config"]))
+    background.stop(rundir, spec.limits.drain_seconds + 2 * process.STOP_TIMEOUT)
+    print(f"stopped the edge on port {port}")
+
+
+def _running(port: int) -> EdgeDir:
+    rundir = EdgeDir(port)
+    if rundir.running() is None:
+        raise MarserveError(f"no edge of yours is running on port {port}")
+    return rundir
+
+
+def _files(rundir: EdgeDir) -> Files:
+    return Files(rundir.keys, process.jail(rundir.jail))
+
+
+def _write(found: Plan, files: Files, config: Path) -> None:
+    """The configuration and the map of keys, each whole or not at all."""
+    entries = keys.read(found.spec.keys) if found.spec.keys else ()
+    for path, text in ((files.keys, keys.as_map(entries)), (config, configuration(found.spec, found.server, files))):
+        part = path.with_suffix(".part")
+        part.touch(mode=0o600)
+        part.write_text(text)
+        part.replace(path)
+
+
+def _summary(found: Plan, log: Path, rundir: EdgeDir) -> str:
+    spec = found.spec
+    scheme = "https" if spec.certificate else "http"
+    rest = "all other models share one" if spec.models else "all models share one"
+    lines = [
+        "the edge is ready; Ctrl-C stops it",
+        "",
+        f"REST        {scheme}://{spec.rest}/predictions/NAME",
+        f"gRPC        {spec.grpc}{' (TLS)' if spec.certificate else ''}",
+        f"health      {scheme}://{spec.rest}/health",
+        f"metrics     {spec.metrics.url}/metrics",
+        f"keys        {spec.keys or 'none are asked for'}",
+        f"server      {found.server.rest.url}{'' if found.versions else ' (does not answer yet)'}",
+        f"queues      {', '.join([*spec.models, rest])}",
+    ]
+    for version in found.versions:
+        patience = spec.models[version.model].reply_seconds
+        if (own := version.settings["responseTimeout"]) >= patience:
+            lines.append(
+                f"note        {version.model} may take {own} s (responseTimeout), the edge waits {patience:g} s"
+            )
+    access = "standard output" if str(log) == STDOUT else str(log)
+    return "\n".join([*lines, f"access log  {access}", f"logs        {rundir.logs}"])
