@@ -218,7 +218,8 @@ def _torchserve_errors() -> str:
         (BAD_FORM, 500, "ErrorDataDecoderException"),
         (NO_MODEL, 404, "Model(Version)?NotFoundException"),
         (DIED, 502, "InternalServerException"),
-        (TIMEOUT, 500, r'InternalServerException",\s*"message": "Worker died'),
+        (TIMEOUT, 504, "InternalServerException"),
+        (UNAVAILABLE, 503, "InternalServerException"),
         (NO_WORKER, 503, "ServiceUnavailableException"),
         (INTERNAL, 500, "[A-Za-z]+"),
     )
