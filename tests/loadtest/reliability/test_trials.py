@@ -25,9 +25,9 @@ def test_what_is_promised_holds(name: str) -> None:
 def test_a_broken_promise_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A model that fails on everything: its healthy requests are found not to be answered rightly."""
+    """Refusals that are not what was expected are found and counted, and the healthy requests are not among them."""
     need("haproxy")
-    monkeypatch.setattr("loadtest.reliability.asks.is_refusal", lambda status, content: status == 200)
+    monkeypatch.setattr("loadtest.reliability.asks._REFUSALS", (418,))
     output = tmp_path / "figures.json"
     command = ["poison", "--seconds", "6", "--model-store", str(current_store()), "--output", str(output)]
     assert main(command) == 1
