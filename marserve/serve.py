@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from marserve import background
 from marserve.archive import Archive, find_archives
 from marserve.background import StopFlag
+from marserve.edge import child
+from marserve.errors import MarserveError
 from marserve.health import Health
 from marserve.metrics_page import MetricsPage
 from marserve.overrides import Overrides, find_overrides
@@ -34,6 +38,8 @@ class Options:
     models: list[str]
     pool: Path | None
     overrides: Path | None  # the folder with them; None ignores all
+    edge: Path | None = None  # settings of an edge that is to stand before it
+    edge_port: int | None = None
 
 
 def serve(options: Options) -> None:
@@ -44,6 +50,8 @@ def serve(options: Options) -> None:
     overrides = find_overrides(options.overrides, archives) if options.overrides else {}
     properties = read_properties(options.config)
     listening = addresses(properties, options.port)
+    if options.edge:
+        child.check(options.edge, options.edge_port, options.config, listening.rest.port)
     rundir = RunDir(listening.rest.port)
     rundir.lock()
     check_free(listening.all())
@@ -66,8 +74,11 @@ def serve(options: Options) -> None:
                     health.serving()
                     _write_examples(archives, rundir)
                     print(_summary(archives, overrides, listening, rundir, time.monotonic() - started), flush=True)
-                    rundir.write_state(State(os.getpid(), ready=True))
-                    server.wait(stopping)
+                    with _edge(options, listening) as edge:
+                        rundir.write_state(State(os.getpid(), ready=True))
+                        server.wait(Either(stopping, edge))
+                        if not stopping:
+                            raise MarserveError("the edge ended by itself: the server is stopped")
                 health.drain()
                 failed = False
             finally:
@@ -76,6 +87,23 @@ def serve(options: Options) -> None:
         print("stopped", flush=True)
     finally:
         rundir.remove(keep_logs=failed)
+
+
+class Either:
+    """Set when one should stop, or when the edge has ended."""
+
+    def __init__(self, stopping: StopFlag, edge: subprocess.Popen[bytes] | None) -> None:
+        self._stopping = stopping
+        self._edge = edge
+
+    def __bool__(self) -> bool:
+        return bool(self._stopping) or (self._edge is not None and self._edge.poll() is not None)
+
+
+def _edge(options: Options, listening: Addresses) -> AbstractContextManager[subprocess.Popen[bytes] | None]:
+    if options.edge is None:
+        return nullcontext()
+    return child.running(options.edge, options.edge_port, options.config, listening.rest.port)
 
 
 def detach(options: Options) -> None:
@@ -87,6 +115,8 @@ def detach(options: Options) -> None:
     command += ["--port", str(options.port)] if options.port is not None else []
     command += ["--pool", str(options.pool)] if options.pool else []
     command += ["--overrides", str(options.overrides)] if options.overrides else ["--no-overrides"]
+    command += ["--edge", str(options.edge)] if options.edge else []
+    command += ["--edge-port", str(options.edge_port)] if options.edge_port is not None else []
     command += [word for name in options.models for word in ("--models", name)]
     text = background.start(command, rundir, DETACH_TIMEOUT)
     print(text.replace("Ctrl-C stops it", f"{_stop_command(listening)} stops it"), end="")
