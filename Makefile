@@ -9,13 +9,16 @@ LOCKED := --require-hashes --only-binary :all:
 DATA   ?= images
 MODELS ?= models
 
-.PHONY: help serve test lint deps train mlflow export pool loadtest bench soak lock protos clean
+.PHONY: help serve serve-edge test lint deps train mlflow export pool loadtest bench soak lock protos clean
 
 help: ## list the verbs
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 serve: .venv/$(LOCK) ## serve model_store/ on 127.0.0.1:8080 (ARGS="--port 9000" and the like)
 	@exec .venv/bin/marserve serve $(ARGS)
+
+serve-edge: .venv/$(LOCK) ## the same behind HAProxy on 127.0.0.1:8090, as edge.yaml says (needs haproxy: make deps)
+	@exec .venv/bin/marserve serve --edge edge.yaml $(ARGS)
 
 test: lint ## all checks and tests that need no GPU
 	@$(DEV)/pytest $(ARGS)
@@ -26,7 +29,7 @@ lint: .venv-dev/dev.txt ## ruff and mypy
 	@$(DEV)/mypy --no-error-summary
 
 deps: ## the Debian packages that tests want (the README says what for)
-	@$(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium curl fonts-dejavu-core git wrk >/dev/null'
+	@$(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium curl fonts-dejavu-core git haproxy wrk >/dev/null'
 
 train: .venv-dev/dev.txt ## train the image model on DATA=images into MODELS=models
 	@$(DEV)/python training/train_efficientnet.py --data_dir $(DATA) --output_dir $(MODELS) $(ARGS)

@@ -80,6 +80,6 @@ def stop(rundir: RunDir, timeout: float) -> None:
 
 
 def die_with_parent() -> None:
-    """In a new process: be asked to end when marserve is gone, however it went (Linux, prctl(2))."""
+    """In a new process: be asked to end when the one that started it is gone, however it went (Linux, prctl(2))."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)

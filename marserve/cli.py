@@ -56,6 +56,8 @@ def serve(
     grace: Annotated[
         str, typer.Option(help="How long an end waits for requests in flight; a second signal cuts it short.")
     ] = "20s",
+    edge: Annotated[Path | None, typer.Option(help="Put an edge with these settings before it (edge.yaml).")] = None,
+    edge_port: Annotated[int | None, typer.Option(min=1100, max=65000, help="The edge's REST port.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when ready; `marserve stop` ends it.")] = False,
 ) -> None:
     """Start TorchServe with the archives of a model store and wait until every worker has answered."""
@@ -70,11 +72,13 @@ def serve(
         except SpecError as error:
             raise MarserveError(str(error)) from None
     names = [name for entry in models or [] for name in entry.split(",") if name]
+    if edge_port is not None and edge is None:
+        raise MarserveError("--edge-port needs --edge")
     if overrides and no_overrides:
         raise MarserveError("--overrides and --no-overrides exclude each other")
     folder = None if no_overrides else overrides or model_store
     waiting = seconds(grace, "--grace", 0, 3600)
-    options = module.Options(model_store, config, port, names, pool, folder, waiting, fresh)
+    options = module.Options(model_store, config, port, names, pool, folder, waiting, fresh, edge, edge_port)
     (module.detach if detach else module.serve)(options)
 
 

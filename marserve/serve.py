@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from marserve.archive import Archive
 from marserve.background import StopFlag
 from marserve.boot.slots import Slots
 from marserve.draining import Drain
+from marserve.edge import child
+from marserve.errors import MarserveError
 from marserve.health import Health
 from marserve.metrics_page import MetricsPage
 from marserve.overrides import Overrides, find_overrides, settings
@@ -41,6 +45,8 @@ class Options:
     overrides: Path | None  # the folder with them; None ignores all
     grace: float = 20.0  # seconds for what is in flight when the end is asked for
     fresh: bool = False  # nothing of what an earlier server has kept
+    edge: Path | None = None  # settings of an edge that is to stand before it
+    edge_port: int | None = None
 
 
 def serve(options: Options) -> None:
@@ -55,6 +61,8 @@ def serve(options: Options) -> None:
     started_with = plan(options.model_store, options.models, None if fresh else state.read())
     archives = started_with.archives
     overrides = find_overrides(options.overrides, archives) if options.overrides else {}
+    if options.edge:
+        child.check(options.edge, options.edge_port, options.config, listening.rest.port)
     rundir = RunDir(listening.rest.port)
     rundir.lock()
     check_free(listening.all(), CRASHED_TIMEOUT if rundir.crashed else 0)
@@ -80,11 +88,14 @@ def serve(options: Options) -> None:
                     health.look()
                     _write_examples(archives, rundir)
                     print(_summary(started_with, overrides, listening, rundir, time.monotonic() - started), flush=True)
-                    rundir.write_state(State(os.getpid(), ready=True, grace=options.grace))
-                    server.wait(stopping)
-                    health.drain()
+                    with _edge(options, listening) as edge:
+                        rundir.write_state(State(os.getpid(), ready=True, grace=options.grace))
+                        server.wait(Either(stopping, edge))
+                        if not stopping:
+                            raise MarserveError("the edge ended by itself: the server is stopped")
+                        health.drain()  # the edge takes no more, answers what it has, and ends
                     drain = Drain(server.pid, listening, slots, lambda: stopping.at_once or server.ended)
-                    left = drain.run(NOTICE if health.asked else 0, options.grace)
+                    left = drain.run(NOTICE if health.asked and not options.edge else 0, options.grace)
                 failed = False
             finally:
                 server.stop(lambda: stopping.at_once)
@@ -92,6 +103,23 @@ def serve(options: Options) -> None:
         print(f"stopped, with {left} requests unanswered" if left else "stopped", flush=True)
     finally:
         rundir.remove(keep_logs=failed)
+
+
+class Either:
+    """Set when one should stop, or when the edge has ended."""
+
+    def __init__(self, stopping: StopFlag, edge: subprocess.Popen[bytes] | None) -> None:
+        self._stopping = stopping
+        self._edge = edge
+
+    def __bool__(self) -> bool:
+        return bool(self._stopping) or (self._edge is not None and self._edge.poll() is not None)
+
+
+def _edge(options: Options, listening: Addresses) -> AbstractContextManager[subprocess.Popen[bytes] | None]:
+    if options.edge is None:
+        return nullcontext()
+    return child.running(options.edge, options.edge_port, options.config, listening.rest.port)
 
 
 def detach(options: Options) -> None:
@@ -104,6 +132,8 @@ def detach(options: Options) -> None:
     command += ["--pool", str(options.pool)] if options.pool else []
     command += ["--overrides", str(options.overrides)] if options.overrides else ["--no-overrides"]
     command += ["--fresh"] if options.fresh else []
+    command += ["--edge", str(options.edge)] if options.edge else []
+    command += ["--edge-port", str(options.edge_port)] if options.edge_port is not None else []
     command += [word for name in options.models for word in ("--models", name)]
     text = background.start(command, rundir, DETACH_TIMEOUT)
     print(text.replace("Ctrl-C stops it", f"{_stop_command(listening)} stops it"), end="")

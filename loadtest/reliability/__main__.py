@@ -50,10 +50,11 @@ def _run(args: argparse.Namespace) -> int:
             args.output.write_text(text + "\n")
         except OSError as error:
             raise LoadTestError(f"cannot write the figures: {error}") from None
-    broken = [f"{name}: {words}" for name, one in outcomes.items() for words in one.broken]
-    for words in broken:
-        print(f"broken: {words}", file=sys.stderr)
-    return 1 if broken else 0
+    for name, one in outcomes.items():
+        for kind, said in (("broken", one.broken), ("missed", one.missed)):
+            for words in said:
+                print(f"{kind}: {name}: {words}", file=sys.stderr)
+    return 1 if any(one.broken or one.missed for one in outcomes.values()) else 0
 
 
 def _table(outcome: Outcome) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 
 import httpx
 
@@ -24,7 +25,7 @@ def healthy(url: str, archives: Sequence[Archive]) -> list[Ask]:
         path = f"/predictions/{archive.name}"
         reply = httpx.post(f"{url}{path}", content=body, headers=headers, timeout=30, trust_env=False)
         expected = reply.raise_for_status().content
-        asks.append(Ask(HEALTHY, path, body, headers, lambda status, got, want=expected: (status, got) == (200, want)))
+        asks.append(Ask(HEALTHY, path, body, headers, partial(_is_answer, expected)))
     return asks
 
 
@@ -54,3 +55,7 @@ def is_refusal(status: int, content: bytes) -> bool:
         return status in _REFUSALS and isinstance(error["code"], str) and bool(error["message"])
     except (ValueError, LookupError, TypeError):
         return False
+
+
+def _is_answer(expected: bytes, status: int, content: bytes) -> bool:
+    return status == 200 and content == expected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -98,9 +99,21 @@ def _bombs() -> st.SearchStrategy[bytes]:
     return st.tuples(sizes, sizes).map(jpeg) | st.tuples(sizes, sizes).map(png)
 
 
-def fuzz_endpoint(url: str, archive: Archive, bodies: int) -> Counter[int]:
-    """Send so many to the archive's model, one after the other; how often each status came, 0 for no reply."""
-    statuses: Counter[int] = Counter()
+@dataclass(slots=True)
+class Found:
+    """How often each status came, 0 for no reply; and of server errors the first request with its reply."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    example: str = ""
+
+    @property
+    def server_errors(self) -> int:
+        return sum(count for status, count in self.statuses.items() if not status or status >= 500)
+
+
+def fuzz_endpoint(url: str, archive: Archive, bodies: int) -> Found:
+    """Send so many to the archive's model, one after the other."""
+    found = Found()
     path = f"/predictions/{archive.name}"
     with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
 
@@ -109,16 +122,19 @@ def fuzz_endpoint(url: str, archive: Archive, bodies: int) -> Counter[int]:
             database=None,
             deadline=None,
             phases=[Phase.generate],
-            derandomize=False,
             suppress_health_check=list(HealthCheck),
         )
         @given(requests(archive.example_request()))
         def ask(request: Request) -> None:
             body, headers = request
             try:
-                statuses[client.post(path, content=body, headers=headers).status_code] += 1
-            except httpx.TransportError:
-                statuses[0] += 1
+                reply = client.post(path, content=body, headers=headers)
+                status, said = reply.status_code, reply.text
+            except httpx.TransportError as error:
+                status, said = 0, repr(error)
+            found.statuses[status] += 1
+            if (not status or status >= 500) and not found.example:
+                found.example = f"{body[:80]!r} with {str(headers)[:80]}: {said[:160]}"
 
         ask()
-    return statuses
+    return found

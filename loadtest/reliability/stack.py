@@ -60,8 +60,8 @@ def running(model_store: Path, models: Sequence[str], edge: str = "") -> Iterato
             _wait(server, RunDir(port))
             with Tree(before, environment, folder, folder / "edge.log") as edge_tree:
                 _wait(edge_tree, EdgeDir(edge_port))
-                urls = (f"http://127.0.0.1:{number}" for number in (port, edge_port, port + 1))
-                yield Stack(*urls, archives, server, edge_tree)
+                url, edge_url, management = (f"http://127.0.0.1:{number}" for number in (port, edge_port, port + 1))
+                yield Stack(url, edge_url, management, archives, server, edge_tree)
 
 
 def _wait(tree: Tree, rundir: RunDir) -> None:

@@ -22,7 +22,7 @@ from loadtest.reliability.stack import Stack, running
 from loadtest.reliability.traffic import Seen, asend, percentile_ms, send
 from marserve import wrk
 
-IMAGE, MOVEMENT, TICKET = "captcha_image", "drag_pattern", "ticket_slice"
+IMAGE, MOVEMENT, TICKET, CHALLENGE = "captcha_image", "drag_pattern", "ticket_slice", "captcha_challenge"
 CLIENTS = 16
 POISONED = 10  # one request in so many
 BETWEEN_KILLS = 10.0  # seconds
@@ -33,19 +33,25 @@ GOODPUT = 0.9  # of the capacity
 REJECTED_MS = 50.0
 SLOW = 500  # connections
 DISTURBED = 1.5  # times the p99 without slow clients, and 5 ms more
-GROWTH = 0.1  # of memory while fuzzing: arenas and heaps find their size first
+GROWTH = 0.05  # of memory in the second half of the fuzzing: heaps find their size in the first
 
 
 @dataclass(slots=True)
 class Outcome:
-    """Figures in the order of the trial, and each limit that was broken in words."""
+    """Figures in the order of the trial, and in words what did not hold: promises, and goals that a busy machine may
+    miss."""
 
     figures: dict[str, float | int | str] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
 
-    def expect(self, holds: bool, words: str) -> None:
+    def promise(self, holds: bool, words: str) -> None:
         if not holds:
             self.broken.append(words)
+
+    def goal(self, holds: bool, words: str) -> None:
+        if not holds:
+            self.missed.append(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,30 +78,29 @@ def poison(options: Options) -> Outcome:
                 own = [one for one in seen if one.kind == kind]
                 wrong = [one for one in own if not one.right]
                 outcome.figures |= {f"{kind}, {name}": len(own), f"{kind} wrongly answered, {name}": len(wrong)}
-                outcome.expect(not wrong, f"{name}: {len(wrong)} {kind} requests with {_statuses(wrong)}")
-        outcome.expect(stack.workers() == before, "a worker died")
+                outcome.promise(not wrong, f"{name}: {len(wrong)} {kind} requests with {_statuses(wrong)}")
+        outcome.promise(stack.workers() == before, "a worker died")
     return outcome
 
 
 def fuzz(options: Options) -> Outcome:
     """Generated bodies for every endpoint: no 5xx, no worker death, memory bounded."""
     outcome = Outcome()
-    with running(options.model_store, [IMAGE, MOVEMENT, TICKET, "captcha_challenge"]) as stack:
+    memory = []
+    with running(options.model_store, [IMAGE, MOVEMENT, TICKET, CHALLENGE]) as stack:
         before = stack.workers()
-        for archive in stack.archives:  # once unmeasured
-            fuzz_endpoint(stack.edge, archive, max(20, options.bodies // 20))
-        memory = stack.memory_mb()
-        for archive in stack.archives:
-            for name, url in (("server", stack.server), ("edge", stack.edge)):
-                statuses = fuzz_endpoint(url, archive, options.bodies // 2)
-                outcome.figures[f"{archive.name}, {name}"] = _counted(statuses)
+        for name, url in (("server", stack.server), ("edge", stack.edge)):
+            for archive in stack.archives:
+                found = fuzz_endpoint(url, archive, options.bodies // 2)
+                outcome.figures[f"{archive.name}, {name}"] = _counted(found.statuses)
                 # What TorchServe itself says to a broken form is a 500: the edge is there for that.
-                bad = [status for status in statuses if status >= 500] if name == "edge" else []
-                outcome.expect(not bad, f"{archive.name}, {name}: {_counted(Counter(bad))}")
-        grown = stack.memory_mb() / memory - 1
-        outcome.figures["memory growth"] = f"{grown:.1%}"
-        outcome.expect(grown < GROWTH, f"memory grew by {grown:.1%}")
-        outcome.expect(stack.workers() == before, "a worker died")
+                if name == "edge":
+                    outcome.promise(not found.server_errors, f"{archive.name}: {found.server_errors}, {found.example}")
+            memory.append(stack.memory_mb())
+        grown = memory[1] / memory[0] - 1
+        outcome.figures["memory after each half MB"] = ", ".join(f"{size:.0f}" for size in memory)
+        outcome.goal(grown < GROWTH, f"memory grew by {grown:.1%} in the second half")
+        outcome.promise(stack.workers() == before, "a worker died")
     return outcome
 
 
@@ -116,12 +121,12 @@ def kills(options: Options) -> Outcome:
                 f"failed, {name}": len(failed),
                 f"slowest return s, {name}": round(max(killer.seconds_back, default=0.0), 2),
             }
-            outcome.expect(bool(killer.seconds_back), f"{name}: no worker was killed")
-            outcome.expect(not failed or name == "server", f"{name}: {len(failed)} failed with {_statuses(failed)}")
-            outcome.expect(
+            outcome.promise(bool(killer.seconds_back), f"{name}: no worker was killed")
+            outcome.promise(not failed or name == "server", f"{name}: {len(failed)} failed with {_statuses(failed)}")
+            outcome.promise(
                 len(failed) <= CLIENTS * len(killer.seconds_back), f"{name}: more failed than were on killed workers"
             )
-            outcome.expect(all(one <= BACK for one in killer.seconds_back), f"{name}: a worker took over {BACK} s")
+            outcome.goal(all(one <= BACK for one in killer.seconds_back), f"{name}: a worker took over {BACK} s")
     return outcome
 
 
@@ -156,11 +161,11 @@ def overload(options: Options) -> Outcome:
             "rejected p99 ms": round(percentile_ms(rejected, 99), 1),
             "slowest ms": round(1000 * max(one.seconds for one in seen)),
         }
-        outcome.expect(bool(rejected), "nothing was rejected: this was no overload")
-        outcome.expect(goodput >= GOODPUT * capacity, f"goodput is {goodput / capacity:.0%} of the capacity")
-        outcome.expect(percentile_ms(rejected, 99) <= REJECTED_MS, "refusals took too long")
-        outcome.expect(all(b'"overloaded"' in one.content for one in rejected), "a refusal does not say why")
-        outcome.expect(not others, f"{len(others)} ended with {_statuses(others)}")
+        outcome.goal(bool(rejected), "nothing was rejected: this was no overload")
+        outcome.goal(goodput >= GOODPUT * capacity, f"goodput is {goodput / capacity:.0%} of the capacity")
+        outcome.goal(percentile_ms(rejected, 99) <= REJECTED_MS, "refusals took too long")
+        outcome.promise(all(b'"overloaded"' in one.content for one in rejected), "a refusal does not say why")
+        outcome.promise(not others, f"{len(others)} ended with {_statuses(others)}")
     return outcome
 
 
@@ -189,9 +194,9 @@ def slow_clients(options: Options) -> Outcome:
             "p99 ms beside them": round(during, 1),
             "failed": len(failed),
         }
-        outcome.expect(refused == len(ends), f"only {refused} were told 408")
-        outcome.expect(not failed, f"{len(failed)} others failed with {_statuses(failed)}")
-        outcome.expect(during <= DISTURBED * before + 5, "others had to wait")
+        outcome.promise(refused == len(ends), f"only {refused} were told 408")
+        outcome.promise(not failed, f"{len(failed)} others failed with {_statuses(failed)}")
+        outcome.goal(during <= DISTURBED * before + 5, "others had to wait")
     return outcome
 
 

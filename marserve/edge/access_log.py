@@ -1,8 +1,9 @@
-"""HAProxy's lines, from its pipe into a file that does not grow without end."""
+"""HAProxy's lines about requests, from its pipe into a file that does not grow without end."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import BinaryIO
 
 ROTATE = 64 * 2**20  # bytes; two such files are there at most
 _CHUNK = 65536
+_OTHER = re.compile(rb"^[^{\n].*\n", re.MULTILINE)  # that it starts and stops, which its own log has too
 
 
 class AccessLog:
@@ -34,19 +36,19 @@ class AccessLog:
 
     def _run(self) -> None:
         with os.fdopen(self._reader, "rb", buffering=0) as reader:
+            rest = b""
             while chunk := reader.read(_CHUNK):
-                self._write(chunk)
+                lines, newline, rest = (rest + chunk).rpartition(b"\n")
+                self._write(_OTHER.sub(b"", lines + newline))
         if self._path:
             self._file.close()
 
-    def _write(self, chunk: bytes) -> None:
+    def _write(self, lines: bytes) -> None:
         if self._path and self._file.tell() >= self._rotate:
-            head, newline, chunk = chunk.partition(b"\n")  # a line stays in one piece
-            self._file.write(head + newline)
             self._file.close()
             self._path.replace(self._path.with_name(f"{self._path.name}.1"))
             self._file = self._open()
-        self._file.write(chunk)
+        self._file.write(lines)
         self._file.flush()
 
     def _open(self) -> BinaryIO:

@@ -37,10 +37,15 @@ def start(
     server_config: ServerConfig = SERVER,
     server_port: ServerPort = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when ready; `marserve edge stop` ends it.")] = False,
+    parent: Annotated[
+        int | None, typer.Option(hidden=True, help="End when this process, which started it, does.")
+    ] = None,
 ) -> None:
     """Start HAProxy before a server of this machine, whether that is there already or not."""
     from marserve.edge import run
 
+    if parent is not None:
+        run.end_with(parent)
     options = run.Options(str(config.resolve()), port, str(server_config.resolve()), server_port)
     (run.detach if detach else run.start)(options)
 

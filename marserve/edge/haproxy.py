@@ -1,75 +1,51 @@
 """A spec -> HAProxy's configuration. Text alone: knows no processes and reads no files.
 
-REST and gRPC pass the same gates in the same order: path, method, size of the headers, key and its rate, size of the
-body; then the whole body is waited for, and the request gets into its model's queue. What is refused is told in the
-handlers' form over REST, and over gRPC as a status without a message.
+REST and gRPC pass the same gates in the same order: path, method, headers, key and its rate, size; then the whole body
+is waited for, and the request gets into its model's queue.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from marserve.edge import refusals
+from marserve.edge.refusals import Refusal
 from marserve.edge.spec import MODEL_NAME, Model, Spec
 from marserve.settings import Address, Addresses
 
-VERSION = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+VERSION = MODEL_NAME  # archive.py takes the same for both
 SERVICE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService"
 METHODS = ("Ping", "Predictions", "StreamPredictions")  # StreamPredictions2 has no end that could be waited for
-HEADERS_ROOM = 65536  # bytes of a buffer that are not the body's
+BUFFER_ROOM = 65536  # bytes of a buffer that are not the body's
 HEADERS = 64  # lines of a request
-RETRY_AFTER = 1  # seconds
-# Headers that mean something to marserve or TorchServe, and that only the server itself may set.
+# Headers that mean something to marserve, to TorchServe or to the edge alone.
 INTERNAL_HEADERS = ("marserve-warm-up", "explain", "expect", "authorization", "x-api-key")
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a request goes no further: over REST a status and a code, over gRPC a status of its own."""
-
-    status: int
-    code: str
-    grpc: int
-    message: str
-    headers: tuple[tuple[str, str], ...] = ()
-
-    def rest(self) -> str:
-        """The arguments of `http-request return` and its like."""
-        body = json.dumps({"error": {"code": self.code, "message": self.message}}, separators=(",", ":"))
-        headers = "".join(f" hdr {name} {shlex.quote(value)}" for name, value in self.headers)
-        return f"status {self.status} content-type application/json string {shlex.quote(body)}{headers}"
-
-    def over_grpc(self, status: int = 200) -> str:
-        return f"status {status} hdr grpc-status {self.grpc} hdr grpc-message {shlex.quote(self.message)}"
-
-
-_AGAIN = (("Retry-After", str(RETRY_AFTER)),)
-BAD_REQUEST = Refusal(400, "bad_request", 3, "this is no valid HTTP request")
-BAD_FORM = Refusal(400, "bad_request", 3, "the form is broken: a part without name, a bad boundary, charset or escape")
-UNAUTHENTICATED = Refusal(
-    401,
-    "unauthenticated",
-    16,
-    "a valid key is needed: Authorization: Bearer KEY, or X-API-Key: KEY",
-    (("WWW-Authenticate", "Bearer"),),
+ERRORS = {
+    400: refusals.BAD_REQUEST,
+    408: refusals.SLOW,
+    500: refusals.INTERNAL,
+    502: refusals.NO_REPLY,
+    503: refusals.UNAVAILABLE,
+    504: refusals.TIMEOUT,
+}
+# TorchServe's own replies begin with a code and a type; the handlers' begin with an error, and stay as they are.
+TORCHSERVE_ERRORS = (
+    (500, "ErrorDataDecoderException", refusals.BAD_FORM),
+    (404, "Model(Version)?NotFoundException", refusals.NO_MODEL),
+    (502, "InternalServerException", refusals.DIED),
+    (504, "InternalServerException", refusals.TIMEOUT),
+    (503, "InternalServerException", refusals.UNAVAILABLE),  # it is about to end
+    (503, "ServiceUnavailableException", refusals.NO_WORKER),
+    (500, "[A-Za-z]+", refusals.INTERNAL),
 )
-NOT_FOUND = Refusal(404, "not_found", 12, "there is /predictions/NAME, /explanations/NAME and /health")
-NO_MODEL = Refusal(404, "not_found", 5, "no such model or version")
-NOT_ALLOWED = Refusal(405, "not_allowed", 12, "use POST or PUT", (("Allow", "POST, PUT"),))
-GET_ONLY = Refusal(405, "not_allowed", 12, "use GET", (("Allow", "GET, HEAD"),))
-SLOW = Refusal(408, "too_slow", 4, "the request took too long to arrive")
-OVERLOADED = Refusal(429, "overloaded", 8, "too many requests wait for this model: try again later", _AGAIN)
-OVER_RATE = Refusal(429, "over_rate", 8, "more requests per second than this key may send", _AGAIN)
-HEADERS_TOO_LARGE = Refusal(431, "headers_too_large", 8, "the headers are too large")
-INTERNAL = Refusal(500, "internal", 13, "a fault of the server's")
-DIED = Refusal(502, "worker_died", 14, "the worker died on this request, twice")
-NO_REPLY = Refusal(502, "no_reply", 14, "the server broke off before it had answered")
-UNAVAILABLE = Refusal(503, "unavailable", 14, "no server is ready", _AGAIN)
-NO_WORKER = Refusal(503, "unavailable", 14, "no worker of this model is ready", _AGAIN)
-TIMEOUT = Refusal(504, "timeout", 4, "the server did not answer in time")
+# The words that marserve's own /health has for a server that takes requests, though not for all of its models perhaps.
+OPEN = '"status": "(ready|unavailable|unknown)"'
+
+Say = Callable[[Refusal], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +58,7 @@ class Files:
 
 def configuration(spec: Spec, server: Addresses, files: Files) -> str:
     """The whole text. `server` is where TorchServe listens; its health is asked for beside its metrics."""
-    parts = [_global(spec, files), *_fronts(spec, files), *_backends(spec, server)]
+    parts = [_global(spec, files), _rest(spec, files), _grpc(spec, files), _metrics(spec), *_backends(spec, server)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -95,7 +71,7 @@ def _global(spec: Spec, files: Files) -> str:
   nbthread 1
   hard-stop-after {_ms(limits.drain_seconds)}
   # A buffer holds a whole request. Memory is taken as it is filled.
-  tune.bufsize {limits.body_bytes + HEADERS_ROOM}
+  tune.bufsize {limits.body_bytes + BUFFER_ROOM}
   tune.h2.max-frame-size 16384
   tune.h2.initial-window-size 1048576
   tune.http.maxhdr 1024
@@ -114,59 +90,61 @@ defaults
   timeout server 30s"""
 
 
-def _fronts(spec: Spec, files: Files) -> Iterator[str]:
-    tls = f" ssl crt {shlex.quote(str(spec.certificate))} alpn" if spec.certificate else ""
-    rest_tls, grpc_tls = (f"{tls} h2,http/1.1", f"{tls} h2") if tls else ("", " proto h2")
-    errors = {400: BAD_REQUEST, 408: SLOW, 500: INTERNAL, 502: NO_REPLY, 503: UNAVAILABLE, 504: TIMEOUT}
-    yield f"""frontend rest
-  bind {spec.rest}{rest_tls}
-{_lines(f"http-error {refusal.rest()}" for refusal in errors.values())}
+def _rest(spec: Spec, files: Files) -> str:
+    tls = f" ssl crt {shlex.quote(str(spec.certificate))} alpn h2,http/1.1" if spec.certificate else ""
+    say = Refusal.rest
+    return f"""frontend rest
+  bind {spec.rest}{tls}
+{_lines(f"http-error {say(refusal)}" for refusal in ERRORS.values())}
 {_begin("rest")}
   http-request set-var(txn.model) path,field(3,/)
   acl health path /health
   acl known path -m reg '^/(predictions|explanations)/{MODEL_NAME}(/{VERSION})?$'
-  http-request return {GET_ONLY.rest()} if health !METH_GET
-  http-request return {UNAVAILABLE.rest()} if health {{ stopping }} || health {{ nbsrv(ready) eq 0 }}
+  http-request return {say(refusals.GET_ONLY)} if health !METH_GET
+  http-request return {say(refusals.UNAVAILABLE)} if health {{ stopping }} || health {{ nbsrv(ready) eq 0 }}
   http-request return status 200 content-type application/json string '{{"status":"ready"}}' if health
-  http-request return {NOT_FOUND.rest()} unless known
-  http-request return {NOT_ALLOWED.rest()} unless {{ method POST PUT }}
-  http-request return {HEADERS_TOO_LARGE.rest()} if {{ req.hdrs,length gt {spec.limits.header_bytes} }} || {{ req.hdr_cnt gt {HEADERS} }}
-{_keys(spec, files, "rest")}
-  http-request return {_too_large(spec).rest()} if {{ req.body_size gt {spec.limits.body_bytes} }}
-  http-request wait-for-body time {_ms(spec.limits.body_seconds)}
-  http-request return {_too_large(spec).rest()} if {{ req.body_len gt {spec.limits.body_bytes} }}
-  http-request return {BAD_FORM.rest()} if {{ req.hdr(content-type) -m reg -i '^multipart/.*boundary=[ ;]*$' }}
-{_forward()}
+  http-request return {say(refusals.NOT_FOUND)} unless known
+  http-request return {say(refusals.POST_ONLY)} unless {{ method POST PUT }}
+{_gates(spec, files, say)}
+  http-request return {say(refusals.BAD_FORM)} if {{ req.hdr(content-type) -m reg -i '^multipart/.*boundary=[ ;]*$' }}
   http-request set-uri %[path]
-{_torchserve_errors()}
-{_end()}
+{_forward()}
+  http-response wait-for-body time 5s if {{ status ge 400 }}
+{_lines(_instead(*entry) for entry in TORCHSERVE_ERRORS)}
+  http-after-response set-header X-Request-ID %[var(txn.id)]
   use_backend rest.%[var(txn.model)]
   default_backend rest"""
-    yield f"""frontend grpc
-  bind {spec.grpc}{grpc_tls}
-{_lines(f"http-error {refusal.over_grpc(status)}" for status, refusal in errors.items())}
+
+
+def _grpc(spec: Spec, files: Files) -> str:
+    """Statuses that are not gRPC's come from HAProxy itself, with those that are beside them."""
+    tls = f"ssl crt {shlex.quote(str(spec.certificate))} alpn h2" if spec.certificate else "proto h2"
+    say = Refusal.over_grpc
+    return f"""frontend grpc
+  bind {spec.grpc} {tls}
+{_lines(f"http-error {say(refusal, status)}" for status, refusal in ERRORS.items())}
 {_begin("grpc")}
-  http-request return {NOT_FOUND.over_grpc()} unless {{ path {" ".join(f"{SERVICE}/{m}" for m in METHODS)} }} METH_POST
-  http-request return {HEADERS_TOO_LARGE.over_grpc()} if {{ req.hdrs,length gt {spec.limits.header_bytes} }} || {{ req.hdr_cnt gt {HEADERS} }}
-{_keys(spec, files, "grpc")}
-  http-request return {_too_large(spec).over_grpc()} if {{ req.body_size gt {spec.limits.body_bytes} }}
-  http-request wait-for-body time {_ms(spec.limits.body_seconds)}
-  http-request return {_too_large(spec).over_grpc()} if {{ req.body_len gt {spec.limits.body_bytes} }}
+  acl known path {" ".join(f"{SERVICE}/{method}" for method in METHODS)}
+  http-request return {say(refusals.NOT_FOUND)} if !known || !METH_POST
+{_gates(spec, files, say)}
   http-request set-var(txn.model) req.body,ungrpc(1)
 {_forward()}
-  # TorchServe's own statuses: INTERNAL where it knows no such model, UNKNOWN where a worker died.
+  # TorchServe says INTERNAL where it has no such model, and UNKNOWN where workers died.
   http-response set-var(txn.message) res.hdr(grpc-message)
-  http-response set-header grpc-status {NO_MODEL.grpc} if {{ var(txn.message) -m beg 'Model ' }}
-  http-response set-header grpc-status {DIED.grpc} if {{ var(txn.message) -m beg 'Worker died' }}
+  http-response set-header grpc-status {refusals.NO_MODEL.grpc} if {{ var(txn.message) -m beg 'Model ' }}
+  http-response set-header grpc-status {refusals.DIED.grpc} if {{ var(txn.message) -m beg 'Worker died' }}
   http-after-response set-status 200
   http-after-response set-header content-type application/grpc
   http-after-response set-var(txn.grpc) res.hdr(grpc-status)
-{_end()}
+  http-after-response set-header X-Request-ID %[var(txn.id)]
   use_backend grpc.%[var(txn.model)]
   default_backend grpc"""
-    yield f"""frontend metrics
+
+
+def _metrics(spec: Spec) -> str:
+    return f"""frontend metrics
   bind {spec.metrics}
-  http-request return {NOT_FOUND.rest()} unless {{ path /metrics }}
+  http-request return {refusals.NOT_FOUND.rest()} unless {{ path /metrics }}
   http-request use-service prometheus-exporter"""
 
 
@@ -180,102 +158,99 @@ def _begin(protocol: str) -> str:
   http-request set-var(txn.method) method,bytes(0,32)"""
 
 
+def _gates(spec: Spec, files: Files, say: Say) -> str:
+    most = spec.limits.body_bytes
+    large, headers = say(refusals.too_large(most)), say(refusals.HEADERS_TOO_LARGE)
+    lines = [
+        f"http-request return {headers} if {{ req.hdrs,length gt {spec.limits.header_bytes} }}",
+        f"http-request return {headers} if {{ req.hdr_cnt gt {HEADERS} }}",
+        *(_key(files.keys, say) if spec.keys else ()),
+        f"http-request return {large} if {{ req.body_size gt {most} }}",  # what it says of itself
+        f"http-request wait-for-body time {_ms(spec.limits.body_seconds)}",
+        f"http-request return {large} if {{ req.body_len gt {most} }}",
+    ]
+    return _lines(lines)
+
+
+def _key(keys: Path, say: Say) -> tuple[str, ...]:
+    """Only its hash is looked up and only its name is kept."""
+    return (
+        "http-request set-var(txn.given) http_auth_bearer",
+        "http-request set-var(txn.given) req.fhdr(x-api-key) unless { var(txn.given) -m found }",
+        f"http-request set-var(txn.entry) var(txn.given),sha2(256),hex,lower,map_str({shlex.quote(str(keys))})",
+        "http-request unset-var(txn.given)",
+        f"http-request return {say(refusals.UNAUTHENTICATED)} unless {{ var(txn.entry) -m found }}",
+        "http-request set-var(txn.rate) var(txn.entry),field(1,:)",
+        "http-request set-var(txn.key) var(txn.entry),field(2,:)",
+        "http-request track-sc0 var(txn.key) table keys",
+        f"http-request return {say(refusals.OVER_RATE)} if {{ sc0_gpc0_rate,sub(txn.rate) ge 0 }}",
+        "http-request sc-inc-gpc0(0)",
+    )
+
+
 def _forward() -> str:
     """What TorchServe gets to know beside the request itself."""
-    return f"""{_lines(f"http-request del-header {name}" for name in INTERNAL_HEADERS)}
-  http-request set-header X-Request-ID %[var(txn.id)]
-  http-request set-header X-Request-Start t=%[date(0,ms)]
-  http-request set-header X-Forwarded-For %[src]"""
-
-
-def _end() -> str:
-    return "  http-after-response set-header X-Request-ID %[var(txn.id)] if { var(txn.id) -m found }"
-
-
-def _keys(spec: Spec, files: Files, protocol: str) -> str:
-    if spec.keys is None:
-        return "  http-request set-var(txn.key) str(-)"
-    refuse, over = (
-        (UNAUTHENTICATED.rest(), OVER_RATE.rest())
-        if protocol == "rest"
-        else (UNAUTHENTICATED.over_grpc(), OVER_RATE.over_grpc())
-    )
-    return f"""  http-request set-var(txn.given) http_auth_bearer
-  http-request set-var(txn.given) req.fhdr(x-api-key) unless {{ var(txn.given) -m found }}
-  http-request set-var(txn.entry) var(txn.given),sha2(256),hex,lower,map_str({shlex.quote(str(files.keys))})
-  http-request unset-var(txn.given)
-  http-request return {refuse} unless {{ var(txn.entry) -m found }}
-  http-request set-var(txn.rate) var(txn.entry),field(1,:)
-  http-request set-var(txn.key) var(txn.entry),field(2,:)
-  http-request track-sc0 var(txn.key) table keys
-  http-request return {over} if {{ sc0_gpc0_rate,sub(txn.rate) ge 0 }}
-  http-request sc-inc-gpc0(0)"""
-
-
-def _torchserve_errors() -> str:
-    """TorchServe's own replies begin with a code and a type; the handlers' begin with an error and stay as they are."""
-    own = (
-        (BAD_FORM, 500, "ErrorDataDecoderException"),
-        (NO_MODEL, 404, "Model(Version)?NotFoundException"),
-        (DIED, 502, "InternalServerException"),
-        (TIMEOUT, 504, "InternalServerException"),
-        (UNAVAILABLE, 503, "InternalServerException"),
-        (NO_WORKER, 503, "ServiceUnavailableException"),
-        (INTERNAL, 500, "[A-Za-z]+"),
-    )
-    lines = ["http-response wait-for-body time 5s if { status ge 400 }"]
-    for refusal, status, kind in own:
-        pattern = shlex.quote(rf'^\{{\s*"code": {status},\s*"type": "{kind}')
-        lines.append(f"http-response return {refusal.rest()} if {{ status {status} }} {{ res.body -m reg {pattern} }}")
+    lines = [
+        *(f"http-request del-header {name}" for name in INTERNAL_HEADERS),
+        "http-request set-header X-Request-ID %[var(txn.id)]",
+        "http-request set-header X-Request-Start t=%[date(0,ms)]",
+        "http-request set-header X-Forwarded-For %[src]",
+    ]
     return _lines(lines)
+
+
+def _instead(status: int, kind: str, refusal: Refusal) -> str:
+    pattern = shlex.quote(rf'^\{{\s*"code": {status},\s*"type": "{kind}')
+    return f"http-response return {refusal.rest()} if {{ status {status} }} {{ res.body -m reg {pattern} }}"
 
 
 def _backends(spec: Spec, server: Addresses) -> Iterator[str]:
     yield "backend keys\n  stick-table type string len 64 size 100k expire 1m store gpc0_rate(1s)"
     # /health is of all models. While one of them has no worker requests still pass: TorchServe has a queue for them.
-    for name, expect in (("ready", "status 200"), ("open", 'rstring \'"status": "(ready|unavailable|unknown)"\'')):
+    for name, expect in (("ready", "status 200"), ("open", f"rstring {shlex.quote(OPEN)}")):
         yield f"""backend {name}
   option httpchk
   http-check send meth GET uri /health ver HTTP/1.1 hdr Host localhost
   http-check expect {expect}
   server server {server.metrics} check inter 500ms fastinter 100ms fall 3 rise 1"""
     for suffix, model in (("", spec.model), *((f".{name}", limits) for name, limits in spec.models.items())):
-        yield _backend("rest", suffix, model, server.rest)
-        yield _backend("grpc", suffix, model, server.grpc)
+        rest, grpc = f"rest{suffix}", f"grpc{suffix}"
+        yield _backend(rest, model, server.rest, Refusal.rest, _late_rest(rest))
+        yield _backend(grpc, model, server.grpc, Refusal.over_grpc, _late_grpc(grpc), " proto h2")
 
 
-def _backend(protocol: str, suffix: str, model: Model, address: Address) -> str:
-    """One model's queue. A request that HAProxy itself ends with 503 while the server is up has waited too long."""
-    name = f"{protocol}{suffix}"
-
-    def either(late: object, down: object) -> str:
-        return f"%[nbsrv({name}),bool,iif({late},{down})]"
-
-    message = either(OVERLOADED.message, UNAVAILABLE.message)
-    if protocol == "rest":
-        full = OVERLOADED.rest()
-        error = {"code": either(OVERLOADED.code, UNAVAILABLE.code), "message": message}
-        body = shlex.quote(json.dumps({"error": error}, separators=(",", ":")))
-        late = [
-            f"http-error status 503 content-type application/json lf-string {body} hdr Retry-After {RETRY_AFTER}",
-            "http-response set-var(txn.answered) bool(true)",
-            "http-after-response set-status 429 "
-            f"if {{ status 503 }} !{{ var(txn.answered) -m found }} {{ nbsrv({name}) gt 0 }}",
-        ]
-    else:
-        full = OVERLOADED.over_grpc()
-        status = either(OVERLOADED.grpc, UNAVAILABLE.grpc)
-        late = [f"http-error status 503 hdr grpc-status {status} hdr grpc-message {shlex.quote(message)}"]
+def _backend(name: str, model: Model, address: Address, say: Say, late: list[str], proto: str = "") -> str:
+    """One model's queue."""
     return f"""backend {name}
-  http-request return {full} if {{ queue({name}) ge {model.queue} }}
+  http-request return {say(refusals.OVERLOADED)} if {{ queue({name}) ge {model.queue} }}
 {_lines(late)}
   timeout queue {_ms(model.queue_seconds)}
   timeout server {_ms(model.reply_seconds)}
-  server server {address} maxconn {model.in_flight} track open/server{" proto h2" if protocol == "grpc" else ""}"""
+  server server {address}{proto} maxconn {model.in_flight} track open/server"""
 
 
-def _too_large(spec: Spec) -> Refusal:
-    return Refusal(413, "too_large", 8, f"a request may have {spec.limits.body_bytes} bytes at most")
+def _late_rest(name: str) -> list[str]:
+    """HAProxy's own 503 while there is a server is that of a request that has waited too long: it is told so."""
+    error = {"code": _either(name, "code"), "message": _either(name, "message")}
+    body = shlex.quote(json.dumps({"error": error}, separators=(",", ":")))
+    again = f"hdr Retry-After {refusals.RETRY_AFTER}"
+    own = f"{{ status 503 }} !{{ var(txn.answered) -m found }} {{ nbsrv({name}) gt 0 }}"
+    return [
+        f"http-error status 503 content-type application/json lf-string {body} {again}",
+        "http-response set-var(txn.answered) bool(true)",
+        f"http-after-response set-status {refusals.OVERLOADED.status} if {own}",
+    ]
+
+
+def _late_grpc(name: str) -> list[str]:
+    message = shlex.quote(_either(name, "message"))
+    return [f"http-error status 503 hdr grpc-status {_either(name, 'grpc')} hdr grpc-message {message}"]
+
+
+def _either(name: str, attribute: str) -> str:
+    """That of OVERLOADED where the backend has a server, that of UNAVAILABLE where it has none."""
+    late, down = (getattr(refusal, attribute) for refusal in (refusals.OVERLOADED, refusals.UNAVAILABLE))
+    return f"%[nbsrv({name}),bool,iif({late},{down})]"
 
 
 def _log_format(protocol: str) -> str:
@@ -285,7 +260,7 @@ def _log_format(protocol: str) -> str:
     fields |= {name: f'"%[var(txn.{var}),bytes(0,256),json(utf8s)]"' for name, var in text.items()}
     fields |= {"status": "%ST", "received": "%U", "sent": "%B"}
     fields |= {"request_ms": "%TR", "queue_ms": "%Tw", "connect_ms": "%Tc", "response_ms": "%Tr", "total_ms": "%Ta"}
-    fields |= {"retries": "%rc", "end": '"%ts"'}
+    fields |= {"end": '"%ts"'}
     return "{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}"
 
 

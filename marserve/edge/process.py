@@ -28,7 +28,7 @@ USER = "haproxy"  # what Debian's package has for it
 class EdgeDir(RunDir):
     """The private folder of one edge."""
 
-    what, stop_command, prefix = "edge", "marserve edge stop", "edge-"
+    what, stop_command, prefix = "marserve edge", "marserve edge stop", "edge-"
 
     def __init__(self, port: int) -> None:
         super().__init__(port)

@@ -112,6 +112,13 @@ def start(options: Options) -> None:
     print("the edge is stopped", flush=True)
 
 
+def end_with(parent: int) -> None:
+    """Be asked to end when that process, which has started this one, is gone."""
+    background.die_with_parent()
+    if os.getppid() != parent:
+        raise MarserveError("the server is gone already")
+
+
 def detach(options: Options) -> None:
     """The same in a session of its own; returns when it is ready. Raises MarserveError."""
     rundir = EdgeDir(plan(options).spec.rest.port)
@@ -150,7 +157,7 @@ def stop(port: int) -> None:
 def _running(port: int) -> EdgeDir:
     rundir = EdgeDir(port)
     if rundir.running() is None:
-        raise MarserveError(f"no edge of yours is running on port {port}")
+        raise MarserveError(f"no {rundir.what} of yours is running on port {port}")
     return rundir
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.e2e.edge import PUPIL, PUPIL_CONFIG
 from tests.e2e.server import Server, serving
+from tests.e2e.test_boot import write_bare
 from tests.paths import ROOT
 
 
@@ -21,6 +23,16 @@ def server() -> Iterator[Server]:
 def rest(server: Server) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, timeout=30) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def pupil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with two models, `pupil` and `other`, that do what they are told."""
+    store = tmp_path_factory.mktemp("store")
+    for name in ("pupil", "other"):
+        write_bare(store, name, PUPIL, PUPIL_CONFIG)
+    with serving("--model-store", str(store)) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

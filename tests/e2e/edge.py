@@ -81,7 +81,7 @@ class Edge:
 
 @contextmanager
 def edging(server: Server | int, folder: Path, settings: dict[str, Any]) -> Iterator[Edge]:
-    """An edge in the foreground with these settings, before a server or what is on that port; ready, then interrupted."""
+    """An edge in the foreground with these settings, before a server or that port; ready; ended at last."""
     need("haproxy")
     path = folder / "edge.yaml"
     path.write_text(yaml.safe_dump(settings))
