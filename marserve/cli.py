@@ -50,6 +50,9 @@ def serve(
     no_overrides: Annotated[
         bool, typer.Option("--no-overrides", help="All settings as the archives have them.")
     ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="The model store as it is, not as the server before this one has left it.")
+    ] = False,
     grace: Annotated[
         str, typer.Option(help="How long an end waits for requests in flight; a second signal cuts it short.")
     ] = "20s",
@@ -75,7 +78,7 @@ def serve(
         raise MarserveError("--overrides and --no-overrides exclude each other")
     folder = None if no_overrides else overrides or model_store
     waiting = seconds(grace, "--grace", 0, 3600)
-    options = module.Options(model_store, config, port, names, pool, folder, waiting, edge, edge_port)
+    options = module.Options(model_store, config, port, names, pool, folder, waiting, fresh, edge, edge_port)
     (module.detach if detach else module.serve)(options)
 
 

@@ -25,8 +25,15 @@ CLOSED = {"starting": "models are being loaded", "draining": "the server is abou
 class Health:
     """Nothing is ready before `serving`, and nothing from `drain` on. Watches from `start` to `stop`."""
 
-    def __init__(self, management: Address, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        management: Address,
+        seen: Callable[[tuple[Version, ...]], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`seen` gets every look's result while the server is neither starting nor about to end."""
         self._management = Management(management)
+        self._tell = seen
         self._clock = clock
         self._versions: tuple[Version, ...] = ()
         self._seen = -STALE
@@ -58,6 +65,8 @@ class Health:
         with self._looking, suppress(NoAnswerError):  # it is starting, ending or hanging: what was seen gets old
             self._versions = self._management.versions()
             self._seen = self._clock()
+            if self._phase not in CLOSED:
+                self._tell(self._versions)
 
     @property
     def asked(self) -> bool:

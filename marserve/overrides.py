@@ -19,6 +19,7 @@ import yaml
 
 from marserve.archive import Archive
 from marserve.errors import MarserveError
+from marserve.state import Plan
 
 ENVIRONMENT = "MARSERVE_OVERRIDES"
 SUFFIX = ".overrides.yaml"
@@ -128,20 +129,26 @@ def environment(overrides: Mapping[str, Overrides]) -> dict[str, str]:
     return {ENVIRONMENT: json.dumps(networks)} if networks else {}
 
 
-def snapshot(archives: Sequence[Archive], overrides: Mapping[str, Overrides], properties: Mapping[str, str]) -> str:
+def settings(archive: Archive, overrides: Mapping[str, Overrides], properties: Mapping[str, str]) -> dict[str, int]:
+    """What TorchServe is told of one archive: its own keys, replaced by overrides, and the configuration's defaults."""
+    workers = _number(properties, "default_workers_per_model", os.cpu_count() or 1)
+    defaults = {**SERVER, "minWorkers": workers, "maxWorkers": workers}
+    defaults |= {key: _number(properties, f"default_{_snake(key)}", value) for key, value in TIMEOUTS.items()}
+    own = {key: _shipped(archive.config, key, default) for key, default in defaults.items()}
+    return {**own, **(overrides[archive.name].server if archive.name in overrides else {})}
+
+
+def snapshot(plan: Plan, overrides: Mapping[str, Overrides], properties: Mapping[str, str]) -> str:
     """TorchServe's `model_snapshot` with every archive, since it then loads nothing else. Raises MarserveError."""
     if "models" in properties:
         raise MarserveError("`models=` in the configuration and overrides exclude each other: use --no-overrides")
-    workers = _number(properties, "default_workers_per_model", os.cpu_count() or 1)
     models: dict[str, dict[str, Any]] = {}
-    for archive in archives:
+    for archive in plan.archives:
         versions = models.setdefault(archive.name, {})
-        defaults = {**SERVER, "minWorkers": workers, "maxWorkers": workers}
-        defaults |= {key: _number(properties, f"default_{_snake(key)}", value) for key, value in TIMEOUTS.items()}
-        state = {key: _shipped(archive.config, key, default) for key, default in defaults.items()}
-        state |= overrides[archive.name].server if archive.name in overrides else {}
-        first = not versions
-        versions[archive.version] = {"defaultVersion": first, "marName": archive.path.name, **state}
+        changed = plan.settings.get((archive.name, archive.version), {})
+        default = plan.defaults.get(archive.name, next(iter(versions), archive.version)) == archive.version
+        versions[archive.version] = {"defaultVersion": default, "marName": archive.path.name}
+        versions[archive.version] |= {**settings(archive, overrides, properties), **changed}
     return json.dumps({"name": "marserve", "modelCount": len(models), "models": models})
 
 

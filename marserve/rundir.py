@@ -71,6 +71,11 @@ class RunDir:
             )
         self._lock = lock  # until this process ends
 
+    @property
+    def crashed(self) -> bool:
+        """Whether the server before this one, whose lock is free, has left in a hurry."""
+        return self._state.exists()
+
     def make(self) -> None:
         """Make it anew; what an earlier server left there goes."""
         shutil.rmtree(self.root, ignore_errors=True)

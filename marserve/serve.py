@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from marserve import background
-from marserve.archive import Archive, find_archives
+from marserve.archive import Archive
 from marserve.background import StopFlag
 from marserve.boot.slots import Slots
 from marserve.draining import Drain
@@ -22,14 +22,16 @@ from marserve.edge import child
 from marserve.errors import MarserveError
 from marserve.health import Health
 from marserve.metrics_page import MetricsPage
-from marserve.overrides import Overrides, find_overrides
+from marserve.overrides import Overrides, find_overrides, settings
 from marserve.pages import Pages
 from marserve.rundir import RunDir, State
 from marserve.settings import DEFAULT_PORT, Addresses, addresses, check_free, free_loopback, read_properties
+from marserve.state import Keeper, Plan, StateFile, plan
 from marserve.torchserve import TorchServe
 
 DETACH_TIMEOUT = 150.0  # seconds; longer than a server waits for its own models
 STOP_TIMEOUT = 15.0  # seconds that an end takes beyond its grace period
+CRASHED_TIMEOUT = 15.0  # seconds that what a killed server has left may take to end
 NOTICE = 1.5  # seconds of good service after /health has begun to say 503, where somebody reads it
 
 
@@ -42,6 +44,7 @@ class Options:
     pool: Path | None
     overrides: Path | None  # the folder with them; None ignores all
     grace: float = 20.0  # seconds for what is in flight when the end is asked for
+    fresh: bool = False  # nothing of what an earlier server has kept
     edge: Path | None = None  # settings of an edge that is to stand before it
     edge_port: int | None = None
 
@@ -50,34 +53,41 @@ def serve(options: Options) -> None:
     """Serve in the foreground until Ctrl-C, SIGTERM or SIGHUP. Raises MarserveError; leaves no process behind."""
     started = time.monotonic()
     stopping = StopFlag()
-    archives = find_archives(options.model_store, options.models)
-    overrides = find_overrides(options.overrides, archives) if options.overrides else {}
     properties = read_properties(options.config)
     listening = addresses(properties, options.port)
+    state = StateFile(listening.rest.port, options.model_store)
+    # With `models=` TorchServe has settings that a snapshot would replace.
+    fresh = options.fresh or bool(options.models) or "models" in properties
+    started_with = plan(options.model_store, options.models, None if fresh else state.read())
+    archives = started_with.archives
+    overrides = find_overrides(options.overrides, archives) if options.overrides else {}
     if options.edge:
         child.check(options.edge, options.edge_port, options.config, listening.rest.port)
     rundir = RunDir(listening.rest.port)
     rundir.lock()
-    check_free(listening.all())
+    check_free(listening.all(), CRASHED_TIMEOUT if rundir.crashed else 0)
     rundir.make()
     failed, left = True, 0
     try:
         rundir.write_state(State(os.getpid(), ready=False, grace=options.grace))
         behind = replace(listening, metrics=free_loopback())
-        health, slots = Health(listening.management), Slots(rundir.slots)
+        plain = {(one.name, one.version): settings(one, overrides, properties) for one in archives}
+        keeper = Keeper(state, started_with, plain)
+        health, slots = Health(listening.management, keeper.keep), Slots(rundir.slots)
         with (
             MetricsPage(rundir.metrics, behind.metrics) as metrics,
             Pages(listening.metrics, {"/metrics": metrics.page, "/health": health.page}) as pages,
         ):
-            server = TorchServe(rundir, properties, behind, archives, pools(options.pool, archives, rundir), overrides)
+            images = pools(options.pool, archives, rundir)
+            server = TorchServe(rundir, properties, behind, started_with, images, overrides)
             try:
                 pages.start()  # a process that has threads should not fork
                 health.start()
                 if server.wait_until_ready(stopping):
-                    health.look()
                     health.serving()
+                    health.look()
                     _write_examples(archives, rundir)
-                    print(_summary(archives, overrides, listening, rundir, time.monotonic() - started), flush=True)
+                    print(_summary(started_with, overrides, listening, rundir, time.monotonic() - started), flush=True)
                     with _edge(options, listening) as edge:
                         rundir.write_state(State(os.getpid(), ready=True, grace=options.grace))
                         server.wait(Either(stopping, edge))
@@ -85,7 +95,7 @@ def serve(options: Options) -> None:
                             raise MarserveError("the edge ended by itself: the server is stopped")
                         health.drain()  # the edge takes no more, answers what it has, and ends
                     drain = Drain(server.pid, listening, slots, lambda: stopping.at_once or server.ended)
-                    left = drain.run(NOTICE if health.asked else 0, options.grace)
+                    left = drain.run(NOTICE if health.asked and not options.edge else 0, options.grace)
                 failed = False
             finally:
                 server.stop(lambda: stopping.at_once)
@@ -121,6 +131,7 @@ def detach(options: Options) -> None:
     command += ["--port", str(options.port)] if options.port is not None else []
     command += ["--pool", str(options.pool)] if options.pool else []
     command += ["--overrides", str(options.overrides)] if options.overrides else ["--no-overrides"]
+    command += ["--fresh"] if options.fresh else []
     command += ["--edge", str(options.edge)] if options.edge else []
     command += ["--edge-port", str(options.edge_port)] if options.edge_port is not None else []
     command += [word for name in options.models for word in ("--models", name)]
@@ -157,17 +168,19 @@ def _example_path(archive: Archive, rundir: RunDir) -> Path:
 
 
 def _summary(
-    archives: list[Archive], overrides: Mapping[str, Overrides], listening: Addresses, rundir: RunDir, seconds: float
+    plan: Plan, overrides: Mapping[str, Overrides], listening: Addresses, rundir: RunDir, seconds: float
 ) -> str:
     lines = [f"marserve is ready after {seconds:.1f} s; Ctrl-C stops it", ""]
-    for archive in archives:
-        versions = sum(other.name == archive.name for other in archives)
+    for archive in plan.archives:
+        versions = sum(other.name == archive.name for other in plan.archives)
         url = f"{listening.rest.url}/predictions/{archive.name}" + (f"/{archive.version}" if versions > 1 else "")
         lines += [f"  {archive.name}  version {archive.version}", f"    {_curl(archive, url, rundir)}"]
         if archive.name in overrides:
             own = overrides[archive.name]
             lines += [f"    overridden by {own.path}: {own.describe(archive)}"]
         lines += [""]
+    if plan.said:
+        lines += [f"restored    {'; '.join(plan.said)} (--fresh: the model store as it is)"]
     lines += [
         f"REST        {listening.rest.url}",
         f"gRPC        {listening.grpc}",

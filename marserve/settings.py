@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,8 +93,16 @@ def address_properties(found: Addresses) -> dict[str, str]:
     }
 
 
-def check_free(found: Sequence[Address]) -> None:
-    """Raise MarserveError naming every port that something else listens on."""
+def check_free(found: Sequence[Address], patience: float = 0) -> None:
+    """Raise MarserveError naming every port that something else listens on, also after so many seconds."""
+    deadline = time.monotonic() + patience
+    while taken := _taken(found):
+        if time.monotonic() >= deadline:
+            raise MarserveError(f"cannot listen on {', '.join(taken)}: stop what is there, or choose another --port")
+        time.sleep(0.1)
+
+
+def _taken(found: Sequence[Address]) -> list[str]:
     taken = []
     for address in found:
         with socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET) as probe:
@@ -102,8 +111,7 @@ def check_free(found: Sequence[Address]) -> None:
                 probe.bind((address.host, address.port))
             except OSError as error:
                 taken.append(f"{address} ({error.strerror})")
-    if taken:
-        raise MarserveError(f"cannot listen on {', '.join(taken)}: stop what is there, or choose another --port")
+    return taken
 
 
 def free_loopback() -> Address:

@@ -27,6 +27,7 @@ from marserve.errors import MarserveError
 from marserve.overrides import Overrides, environment, snapshot
 from marserve.rundir import RunDir
 from marserve.settings import Addresses, address_properties, write_properties
+from marserve.state import Plan
 
 BOOT = Path(__file__).parent / "boot"
 READY_TIMEOUT = 120.0  # seconds for all models together
@@ -47,26 +48,26 @@ class TorchServe:
         rundir: RunDir,
         properties: Mapping[str, str],
         addresses: Addresses,
-        archives: list[Archive],
+        plan: Plan,
         pools: Mapping[str, str],
         overrides: Mapping[str, Overrides],
     ) -> None:
         self._rundir = rundir
-        self._archives = archives
+        self._archives = plan.archives
         self._rest = httpx.Client(base_url=addresses.rest.url, timeout=10, trust_env=False)
         self._management = httpx.Client(base_url=addresses.management.url, timeout=10, trust_env=False)
         # TorchServe would take as many threads for HTTP as there are cores, and the workers want these.
         threads = str(max(1, (os.cpu_count() or 1) // 2))
         settings = {"number_of_netty_threads": threads, **properties, **address_properties(addresses)}
-        if overrides:
-            settings["model_snapshot"] = snapshot(archives, overrides, properties)
+        if overrides or plan.said:
+            settings["model_snapshot"] = snapshot(plan, overrides, properties)
         else:
-            settings["load_models"] = ",".join(archive.path.name for archive in archives)
+            settings["load_models"] = ",".join(archive.path.name for archive in plan.archives)
         vm_arguments = settings.get("vmargs", "").split()
         write_properties(rundir.config, settings)
         with (rundir.logs / "java.log").open("wb") as log:
             self._process = subprocess.Popen(
-                _command(rundir, archives[0].path.parent, vm_arguments),
+                _command(rundir, plan.archives[0].path.parent, vm_arguments),
                 env=_environment(rundir, {**pools, **environment(overrides)}),
                 cwd=rundir.root,
                 stdin=subprocess.DEVNULL,
@@ -129,7 +130,8 @@ class TorchServe:
             except (httpx.TransportError, ValueError):
                 model = {}
             workers = model.get("workers", [])
-            if workers and len(workers) >= model["minWorkers"] and all(w["status"] == "READY" for w in workers):
+            enough = model and len(workers) >= model["minWorkers"]  # none at all where it was scaled to none
+            if enough and all(worker["status"] == "READY" for worker in workers):
                 return {str(worker["pid"]) for worker in workers}
             if time.monotonic() > deadline:
                 raise MarserveError(f"{archive.name} is not ready after {READY_TIMEOUT:.0f} s{self._see_logs()}")

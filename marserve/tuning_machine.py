@@ -18,6 +18,7 @@ from marserve.overrides import Overrides, obeys_network, shipped_network, shippe
 from marserve.rundir import RunDir
 from marserve.serve import pools
 from marserve.settings import Addresses, addresses, check_free
+from marserve.state import Plan
 from marserve.torchserve import TorchServe
 from marserve.tune import Interrupted, Measurement, Point, Settings
 
@@ -157,7 +158,7 @@ class Machine:
             self._rundir,
             self._properties,
             self._listening,
-            archives,
+            Plan(archives),
             pools(None, archives, self._rundir),
             {self._archive.name: overrides} if overrides else {},
         )

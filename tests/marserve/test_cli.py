@@ -48,7 +48,7 @@ def damaged(archive: Path, tmp_path: Path) -> Path:
             ["serve"],
             ["--model-store", "--config", "--port", "--models", "--pool", "--overrides", "--no-overrides"],
         ),
-        (["serve"], ["--grace", "--detach"]),
+        (["serve"], ["--fresh", "--grace", "--detach"]),
         (["stop"], ["--port"]),
         (["top"], ["--port", "--metrics", "--interval", "--once", "limit", "70 %"]),
         (["predict"], ["name", "files", "--grpc", "--json", "--url", "--grpc-address"]),

@@ -78,7 +78,7 @@ def test_what_was_seen_gets_old(how: str) -> None:
     torchserve, now = TorchServe(), 0.0
     torchserve.add("cat", "1.0", "READY")
     with rest_server(torchserve) as url:
-        health = Health(at(url) if how == "broken" else free_loopback(), lambda: now)
+        health = Health(at(url) if how == "broken" else free_loopback(), clock=lambda: now)
         health.serving()
         if how == "broken":
             health.look()

@@ -29,6 +29,7 @@ from marserve.overrides import (
     snapshot,
     write_overrides,
 )
+from marserve.state import Plan
 from marserve.tune import Settings
 from marserve.tuning_machine import overrides_of, shipped_settings
 from tests.e2e.archives import read_files, write_archive
@@ -164,7 +165,7 @@ def test_a_snapshot_has_every_archive(archive: Path, foreign: Path, tmp_path: Pa
     first, other = read_archive(archive), read_archive(foreign)
     second = replace(first, version="2.0", path=Path("second.mar"))
     overrides = {"red_or_blue": Overrides(tmp_path, {"batchSize": 1, "maxBatchDelay": 100}, {"chunk": 3})}
-    models = json.loads(snapshot([first, second, other], overrides, {"default_workers_per_model": "3"}))["models"]
+    models = json.loads(snapshot(Plan([first, second, other]), overrides, {"default_workers_per_model": "3"}))["models"]
     assert models["foreign"]["0.1"] == {
         "defaultVersion": True,
         "marName": "foreign.mar",
@@ -183,7 +184,7 @@ def test_a_snapshot_has_every_archive(archive: Path, foreign: Path, tmp_path: Pa
 
 def test_a_snapshot_would_hide_models_of_the_configuration(archive: Path) -> None:
     with pytest.raises(MarserveError, match="exclude each other: use --no-overrides"):
-        snapshot([read_archive(archive)], {}, {"models": "{}"})
+        snapshot(Plan([read_archive(archive)]), {}, {"models": "{}"})
 
 
 def test_shipped_settings_of_a_model_without_a_network(archive: Path) -> None:

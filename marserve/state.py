@@ -1,0 +1,185 @@
+"""What a server serves, kept over its end: a file per REST port, from which the next one comes back the same.
+
+It holds how the server differs from its model store: what was registered, unregistered, scaled or made the default
+over TorchServe's management API meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from marserve.archive import Archive, find_archives
+from marserve.errors import MarserveError
+from marserve.management import SETTINGS, Version
+
+Key = tuple[str, str]  # a model and its version
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One version that was served. `settings` are those that its archive and the overrides did not say."""
+
+    model: str
+    version: str
+    archive: str  # the file's name in the store
+    default: bool
+    settings: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    archives: Mapping[str, str]  # every file that was served at some time, and its SHA-256
+    versions: Sequence[Kept]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to serve, and how that differs from what the archives and overrides say."""
+
+    archives: list[Archive]
+    settings: Mapping[Key, Mapping[str, int]] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)  # version by model
+    left_out: Sequence[Path] = ()  # archives that were unregistered
+    said: Sequence[str] = ()  # the differences in words
+
+
+class StateFile:
+    """`$XDG_STATE_HOME/marserve/PORT.json` or `~/.local/state/marserve/PORT.json`, for this user's eyes only."""
+
+    def __init__(self, port: int, model_store: Path) -> None:
+        base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        self.path = Path(base, "marserve", f"{port}.json")
+        self._store = str(model_store.resolve())
+
+    def read(self) -> State | None:
+        """None where there is nothing, or nothing of this model store. Raises MarserveError for what it cannot read."""
+        try:
+            content = json.loads(self.path.read_bytes())
+            if content["model_store"] != self._store:
+                return None
+            versions = tuple(_kept(entry) for entry in content["versions"])
+            archives = {str(name): str(digest) for name, digest in content["archives"].items()}
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise MarserveError(f"cannot read {self.path}: {error.strerror}; --fresh does without") from None
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise MarserveError(f"{self.path} is damaged: --fresh starts without it, and replaces it") from None
+        return State(archives, versions)
+
+    def write(self, state: State) -> None:
+        """Whole or not at all, also when the machine fails meanwhile. Raises OSError."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump({"model_store": self._store, **asdict(state)}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self.path)
+
+
+class Keeper:
+    """Writes the file whenever what is served has changed. `plain` are settings without what was changed meanwhile."""
+
+    def __init__(self, file: StateFile, started: Plan, plain: Mapping[Key, Mapping[str, int]]) -> None:
+        self._file = file
+        self._paths = {path.name: path for path in (*(one.path for one in started.archives), *started.left_out)}
+        self._store = started.archives[0].path.parent
+        self._plain = plain
+        self._digests: dict[str, str] = {}
+        self._known: set[Key] = set()
+        self._written: State | None = None
+
+    def keep(self, versions: Iterable[Version]) -> None:
+        """A version counts from when one of its workers is ready, or when it wants none."""
+        served = {(one.model, one.version): one for one in versions}
+        ready = {key for key, one in served.items() if one.ready or one.settings["minWorkers"] == 0}
+        self._known = (self._known | ready) & set(served)
+        kept = [_differences(served[key], self._plain) for key in sorted(self._known)]
+        self._paths |= {one.archive: self._store / one.archive for one in kept}
+        state = State({name: self._digest(path) for name, path in sorted(self._paths.items())}, kept)
+        if state != self._written:
+            with suppress(OSError):  # a full disk is no reason to serve nothing; it is tried again
+                self._file.write(state)
+                self._written = state
+
+    def _digest(self, path: Path) -> str:
+        """Of the file as it was when it was first seen."""
+        if path.name not in self._digests:
+            self._digests[path.name] = digest(path)
+        return self._digests[path.name]
+
+
+def plan(model_store: Path, names: list[str], state: State | None) -> Plan:
+    """The archives named, or all; with a state, those that were served, as they were, and those that are new.
+
+    Raises MarserveError as `find_archives` does.
+    """
+    if state is None:
+        return Plan(find_archives(model_store, names))
+    paths = {path.name: path for path in sorted(model_store.glob("*.mar"))}
+    same = {name for name, path in paths.items() if digest(path) == state.archives.get(name)}
+    served = [kept for kept in state.versions if kept.archive in same]
+    left_out = [paths[name] for name in sorted(same - {kept.archive for kept in served})]
+    if paths and len(left_out) == len(paths):
+        raise MarserveError(f"every model of {model_store} was unregistered: --fresh serves them all again")
+    found = find_archives(model_store, [path.stem for path in paths.values() if path not in left_out])
+    own = {archive.path.name: archive for archive in found}
+    archives = [archive for archive in found if archive.path.name not in same]
+    archives += [replace(own[kept.archive], name=kept.model) for kept in served]
+    defaults = {kept.model: kept.version for kept in served if kept.default}
+    said = [_describe(kept, own[kept.archive]) for kept in served]
+    said += [
+        f"{model} {version} as the default"
+        for model, version in defaults.items()
+        if sum(archive.name == model for archive in archives) > 1
+    ]
+    said += [f"{name} as it is now" for name in sorted(set(state.archives) & set(paths) - same)]
+    said += [f"without {path.name}" for path in left_out]
+    gone = {kept.archive for kept in state.versions} - set(paths)
+    said += [f"without {name}, which is gone" for name in sorted(gone)]
+    settings = {(kept.model, kept.version): kept.settings for kept in served}
+    return Plan(archives, settings, defaults, left_out, list(filter(None, said)))
+
+
+def digest(path: Path) -> str:
+    """SHA-256; empty for a file that cannot be read, which no other is equal to."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _describe(kept: Kept, archive: Archive) -> str:
+    """How it differs from its archive; nothing where it does not."""
+    others = {key: value for key, value in kept.settings.items() if archive.config.get(key, value) != value}
+    origin = f" from {kept.archive}" if kept.model != archive.name else ""
+    shown = others or ({} if origin else kept.settings)
+    changes = ", ".join(f"{key} {value}" for key, value in shown.items())
+    what = f"{origin}{f' with {changes}' if changes else ''}"
+    return f"{kept.model} {kept.version}{what}" if what else ""
+
+
+def _differences(one: Version, plain: Mapping[Key, Mapping[str, int]]) -> Kept:
+    usual = plain.get((one.model, one.version), {})
+    settings = {key: value for key, value in one.settings.items() if usual.get(key) != value}
+    return Kept(one.model, one.version, Path(one.archive).name, one.default, settings)
+
+
+def _kept(entry: Mapping[str, Any]) -> Kept:
+    kept = Kept(**entry)
+    texts = (kept.model, kept.version, kept.archive)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(kept.default, bool):
+        raise TypeError("text was expected")
+    if not all(key in SETTINGS and type(value) is int and value >= 0 for key, value in kept.settings.items()):
+        raise TypeError("settings are numbers")
+    return kept
