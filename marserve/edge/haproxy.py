@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from marserve.edge import refusals
@@ -17,6 +16,8 @@ from marserve.edge.refusals import Refusal
 from marserve.edge.spec import MODEL_NAME, Model, Spec
 from marserve.settings import Address, Addresses
 
+KEYS = "keys.map"  # a key's SHA-256 -> `<rate>:<name>`
+USER = "haproxy"  # what Debian's package has for it
 VERSION = MODEL_NAME  # archive.py takes the same for both
 SERVICE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService"
 METHODS = ("Ping", "Predictions", "StreamPredictions")  # StreamPredictions2 has no end that could be waited for
@@ -47,24 +48,21 @@ OPEN = '"status": "(ready|unavailable|unknown)"'
 Say = Callable[[Refusal], str]
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
-    """Where HAProxy finds what is not in its configuration."""
+def configuration(spec: Spec, server: Addresses, jail: Path | None = None) -> str:
+    """The whole text. `server` is where TorchServe listens; its health is asked for beside its metrics.
 
-    keys: Path  # its map: a key's SHA-256 -> `<rate>:<name>`
-    root: Path | None = None  # an empty folder to be locked into, as another user, when started by root
-
-
-def configuration(spec: Spec, server: Addresses, files: Files) -> str:
-    """The whole text. `server` is where TorchServe listens; its health is asked for beside its metrics."""
-    parts = [_global(spec, files), _rest(spec, files), _grpc(spec, files), _metrics(spec), *_backends(spec, server)]
+    KEYS lies beside the file that this becomes. `jail` is an empty folder that a HAProxy which root starts locks itself
+    into, as another user.
+    """
+    parts = [_global(spec, jail), _rest(spec), _grpc(spec), _metrics(spec), *_backends(spec, server)]
     return "\n\n".join(parts) + "\n"
 
 
-def _global(spec: Spec, files: Files) -> str:
+def _global(spec: Spec, jail: Path | None) -> str:
     limits = spec.limits
-    jail = f"\n  chroot {shlex.quote(str(files.root))}\n  user haproxy\n  group haproxy" if files.root else ""
+    locked = f"\n  chroot {shlex.quote(str(jail))}\n  user {USER}\n  group {USER}" if jail else ""
     return f"""global
+  default-path config
   log stdout len 8192 format raw local0
   maxconn {limits.connections}
   nbthread 1
@@ -75,7 +73,7 @@ def _global(spec: Spec, files: Files) -> str:
   tune.h2.initial-window-size 1048576
   tune.http.maxhdr 1024
   ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
-  ssl-default-bind-ciphers ECDHE+AESGCM:ECDHE+CHACHA20{jail}
+  ssl-default-bind-ciphers ECDHE+AESGCM:ECDHE+CHACHA20{locked}
 
 defaults
   mode http
@@ -89,7 +87,7 @@ defaults
   timeout server 30s"""
 
 
-def _rest(spec: Spec, files: Files) -> str:
+def _rest(spec: Spec) -> str:
     tls = f" ssl crt {shlex.quote(str(spec.certificate))} alpn h2,http/1.1" if spec.certificate else ""
     say = Refusal.rest
     return f"""frontend rest
@@ -104,7 +102,7 @@ def _rest(spec: Spec, files: Files) -> str:
   http-request return status 200 content-type application/json string '{{"status":"ready"}}' if health
   http-request return {say(refusals.NOT_FOUND)} unless known
   http-request return {say(refusals.POST_ONLY)} unless {{ method POST PUT }}
-{_gates(spec, files, say)}
+{_gates(spec, say)}
   http-request return {say(refusals.BAD_FORM)} if {{ req.hdr(content-type) -m reg -i '^multipart/.*boundary=[ ;]*$' }}
   http-request set-uri %[path]
 {_forward()}
@@ -115,7 +113,7 @@ def _rest(spec: Spec, files: Files) -> str:
   default_backend rest"""
 
 
-def _grpc(spec: Spec, files: Files) -> str:
+def _grpc(spec: Spec) -> str:
     """Statuses that are not gRPC's come from HAProxy itself, with those that are beside them."""
     tls = f"ssl crt {shlex.quote(str(spec.certificate))} alpn h2" if spec.certificate else "proto h2"
     say = Refusal.over_grpc
@@ -125,7 +123,7 @@ def _grpc(spec: Spec, files: Files) -> str:
 {_begin("grpc")}
   acl known path {" ".join(f"{SERVICE}/{method}" for method in METHODS)}
   http-request return {say(refusals.NOT_FOUND)} if !known || !METH_POST
-{_gates(spec, files, say)}
+{_gates(spec, say)}
   http-request set-var(txn.model) req.body,ungrpc(1)
 {_forward()}
   # TorchServe says INTERNAL where it has no such model, and UNKNOWN where workers died.
@@ -157,13 +155,13 @@ def _begin(protocol: str) -> str:
   http-request set-var(txn.method) method,bytes(0,32)"""
 
 
-def _gates(spec: Spec, files: Files, say: Say) -> str:
+def _gates(spec: Spec, say: Say) -> str:
     most = spec.limits.body_bytes
     large, headers = say(refusals.too_large(most)), say(refusals.HEADERS_TOO_LARGE)
     lines = [
         f"http-request return {headers} if {{ req.hdrs,length gt {spec.limits.header_bytes} }}",
         f"http-request return {headers} if {{ req.hdr_cnt gt {HEADERS} }}",
-        *(_key(files.keys, say) if spec.keys else ()),
+        *(_key(say) if spec.keys else ()),
         f"http-request return {large} if {{ req.body_size gt {most} }}",  # what it says of itself
         f"http-request wait-for-body time {_ms(spec.limits.body_seconds)}",
         f"http-request return {large} if {{ req.body_len gt {most} }}",
@@ -171,12 +169,12 @@ def _gates(spec: Spec, files: Files, say: Say) -> str:
     return _lines(lines)
 
 
-def _key(keys: Path, say: Say) -> tuple[str, ...]:
+def _key(say: Say) -> tuple[str, ...]:
     """Only its hash is looked up and only its name is kept."""
     return (
         "http-request set-var(txn.given) http_auth_bearer",
         "http-request set-var(txn.given) req.fhdr(x-api-key) unless { var(txn.given) -m found }",
-        f"http-request set-var(txn.entry) var(txn.given),sha2(256),hex,lower,map_str({shlex.quote(str(keys))})",
+        f"http-request set-var(txn.entry) var(txn.given),sha2(256),hex,lower,map_str({KEYS})",
         "http-request unset-var(txn.given)",
         f"http-request return {say(refusals.UNAUTHENTICATED)} unless {{ var(txn.entry) -m found }}",
         "http-request set-var(txn.rate) var(txn.entry),field(1,:)",

@@ -165,7 +165,7 @@ def _address(value: Any, where: str) -> Address:
         host, port = str(ipaddress.ip_address(parts.hostname or "")), parts.port
     except ValueError:
         host, port = "", None
-    if not host or not port or "%" in host or parts.netloc != str(value):
+    if not host or not port or set("%@") & set(parts.netloc) or parts.netloc != str(value):
         raise MarserveError(f"{where} must be an IP address and a port, like 127.0.0.1:8090, not {value!r}")
     return Address(host, port)
 
