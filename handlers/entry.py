@@ -26,6 +26,9 @@ EXPLAIN_HEADER = "explain"
 REQUEST_START, LOWER_REQUEST_START = "X-Request-Start", "x-request-start"
 # Keys of handler.network that replace the archive's on this machine: {model: {key: value}} as JSON.
 OVERRIDES = "MARSERVE_OVERRIDES"
+# Between marserve's worker (marserve/boot/worker.py) and this: the limit that it keeps, and whether it has replaced one
+# that had passed it. A bare TorchServe looks at neither.
+MEMORY_LIMIT, RESUME = "MARSERVE_MEMORY_LIMIT_MB", "MARSERVE_RESUME"
 
 
 class Handler:
@@ -45,6 +48,9 @@ class Handler:
         network = self._pipeline.network
         log.info("loaded on %s", network.provider if network else "no network")
         _settle()
+        os.environ[MEMORY_LIMIT] = str(_memory_limit(read.memory_limit_mb))
+        if self.metrics and RESUME in os.environ:
+            self.metrics.replaced()
         _silence(context)
 
     def handle(self, rows: list[dict[str, Any]], context: Any) -> list[bytes]:
@@ -80,6 +86,20 @@ def _settle() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl and macOS have none
     if trim is not None:
         trim(0)
+
+
+def _memory_limit(limit: int) -> int:
+    """The limit; none where a fresh worker is over it, since another one would be as large."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1]) if limit else 0
+    resident = pages * os.sysconf("SC_PAGE_SIZE") // 10**6
+    if resident <= limit:
+        return limit
+    log.warning(
+        "handler.memory_limit_mb is %d, but a fresh worker takes %d MB: there is no limit now, raise it",
+        limit,
+        resident,
+    )
+    return 0
 
 
 def _silence(context: Any) -> None:

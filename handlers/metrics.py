@@ -110,6 +110,12 @@ class Metrics:
             "marserve_batch_size", "Requests in a batch.", labels, buckets=SIZES, registry=registry
         ).labels(*own)
         self._replies = Count("marserve_replies", "Replies by HTTP status.", (*labels, "code"), registry=registry)
+        self._replacements = Count(
+            "marserve_worker_replacements",
+            "Workers replaced since their memory had passed the model's limit.",
+            labels,
+            registry=registry,
+        ).labels(*own)
         self._own = own
         self._codes = {200: self._replies.labels(*own, 200)}
         self._noted: deque[_Batch] = deque()  # safe to fill and empty from two threads
@@ -120,6 +126,10 @@ class Metrics:
     def observe(self, stages: Mapping[str, float], codes: Sequence[int], waits: Sequence[float | None]) -> None:
         """One batch: the seconds of its stages, each request's HTTP status, and its seconds in the queue if known."""
         self._noted.append(_Batch(stages, codes, waits))
+
+    def replaced(self) -> None:
+        """This process took the place of one whose memory had passed the limit."""
+        self._replacements.inc()
 
     def write(self) -> None:
         """Add what was noted to the series."""

@@ -34,6 +34,9 @@ class Network:
         options = ort.SessionOptions()
         options.intra_op_num_threads = spec.threads
         options.inter_op_num_threads = 1
+        # Memory planned for one batch size is kept beside that of every other: 36 MB of a worker for EfficientNet-B0 at
+        # 224 pixels, and no time saved.
+        options.enable_mem_pattern = False
         options.log_severity_level = 3
         wanted = _providers(spec.provider, gpu_id)
         try:

@@ -93,8 +93,12 @@ class HandlerSpec:
     scaling: Mapping[str, ScalingSpec] = field(default_factory=dict)  # by the pointer that moved
     # With more than one, the items of a batch are decoded side by side, while the network runs those that are ready.
     decode_threads: int = 1
+    # Resident megabytes (10^6 bytes) over which marserve replaces a worker between two batches; 0 for no limit.
+    memory_limit_mb: int = 0
 
     def __post_init__(self) -> None:
+        if self.memory_limit_mb < 0:
+            raise SpecError("handler.memory_limit_mb must be a number of megabytes, or 0 for no limit")
         if not 0 <= self.threshold <= 1:
             raise SpecError(f"handler.threshold must be from 0 to 1, not {self.threshold}")
         if not 1 <= self.decode_threads <= MAX_DECODE_THREADS:

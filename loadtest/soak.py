@@ -14,15 +14,18 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.progress import track
 from rich.table import Table
 
 from loadtest.bench.processes import Tree, free_port
+from loadtest.bench.workers import workers
 from loadtest.errors import LoadTestError, exit_code
 from marserve import wrk
 from marserve.archive import find_archives
@@ -30,6 +33,7 @@ from marserve.rundir import RunDir
 from marserve.terminal import console
 
 MODELS = ("captcha_image", "drag_pattern", "ticket_slice")
+JAVA, REST = "java", "rest"  # what is no model's worker
 CONNECTIONS = 16
 SHARE = 0.8  # of the requests per second that the server can do
 WARM_UP = 30.0  # seconds; a JVM has compiled by then what it runs often
@@ -45,7 +49,7 @@ class Stretch:
     p50_ms: float
     p99_ms: float
     errors: int
-    memory_mb: float  # of all processes at its end, proportional set size
+    memory_mb: Mapping[str, float]  # at its end: proportional set sizes of each model's workers, Java, and the rest
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,6 +66,8 @@ def _run(args: argparse.Namespace) -> int:
     capacity, stretches = soak(args.model_store, args.models, args.minutes)
     broken = judge(stretches)
     console().print(_table(capacity, stretches))
+    first, last = stretches[0].memory_mb, stretches[-1].memory_mb
+    print("memory MB: " + ", ".join(f"{name} {first[name]:.1f} -> {last[name]:.1f}" for name in first))
     for line in broken:
         print(f"over the limit: {line}", file=sys.stderr)
     if args.output:
@@ -96,7 +102,8 @@ def soak(model_store: Path, models: Sequence[str], minutes: float) -> tuple[floa
         # How long a request takes at that rate is not known before, and changes: each run sets the next one's pause.
         for length in track([min(5.0, seconds)] * 2 + [seconds] * 10, "soaking", console=console(), transient=True):
             found = wrk.run(url, requests, CONNECTIONS, length, max(1, round(pause)))
-            stretches.append(Stretch(found.rps, found.p50_ms, found.p99_ms, found.errors, tree.memory_mb()))
+            memory = _memory(tree, f"http://127.0.0.1:{port + 1}", models)
+            stretches.append(Stretch(found.rps, found.p50_ms, found.p99_ms, found.errors, memory))
             pause += cycle - 1000 * CONNECTIONS / found.rps
     return capacity, stretches[2:]
 
@@ -104,7 +111,7 @@ def soak(model_store: Path, models: Sequence[str], minutes: float) -> tuple[floa
 def judge(stretches: Sequence[Stretch]) -> list[str]:
     """Every limit that is broken, in words."""
     first, last = stretches[0], stretches[-1]
-    growth = last.memory_mb / first.memory_mb - 1
+    growth = sum(last.memory_mb.values()) / sum(first.memory_mb.values()) - 1
     slowdown = last.p99_ms / first.p99_ms
     broken = []
     if growth >= MOST_GROWTH:
@@ -124,12 +131,22 @@ def _wait(tree: Tree, rundir: RunDir) -> None:
         time.sleep(0.1)
 
 
+def _memory(tree: Tree, management: str, models: Sequence[str]) -> dict[str, float]:
+    owners = workers(management, models)
+    sizes = dict.fromkeys((*models, JAVA, REST), 0.0)
+    for pid, size in tree.memory_by_process().items():
+        with suppress(psutil.Error):
+            sizes[owners.get(pid) or (JAVA if psutil.Process(pid).name() == JAVA else REST)] += size
+    return sizes
+
+
 def _table(capacity: float, stretches: Sequence[Stretch]) -> Table:
     table = Table(title=f"{SHARE:.0%} of {capacity:,.0f} requests/s, {CONNECTIONS} connections", title_justify="left")
     for name in ("part", "req/s", "p50 ms", "p99 ms", "errors", "memory MB"):
         table.add_column(name, justify="right")
     for number, one in enumerate(stretches, 1):
-        row = (f"{one.rps:,.0f}", f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", f"{one.errors:,}", f"{one.memory_mb:,.1f}")
+        memory = f"{sum(one.memory_mb.values()):,.1f}"
+        row = (f"{one.rps:,.0f}", f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", f"{one.errors:,}", memory)
         table.add_row(str(number), *row)
     return table
 

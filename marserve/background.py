@@ -15,20 +15,24 @@ from marserve.rundir import RunDir
 
 
 class StopFlag:
-    """Set by the first signal that asks for the end. Nothing is raised: an exception out of a handler could strike
-    between a process and the line that knows how to stop it."""
+    """Set by the first signal that asks for the end; the second asks for it at once. Nothing is raised: an exception
+    out of a handler could strike between a process and the line that knows how to stop it."""
 
     def __init__(self) -> None:
-        self.is_set = False
+        self._signals = 0
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup the hang-up stays ignored
                 signal.signal(number, self._set)
 
     def __bool__(self) -> bool:
-        return self.is_set
+        return self._signals > 0
+
+    @property
+    def at_once(self) -> bool:
+        return self._signals > 1
 
     def _set(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.is_set = True
+        self._signals += 1
 
 
 def start(command: Sequence[str], rundir: RunDir, timeout: float) -> str:
@@ -59,15 +63,19 @@ def start(command: Sequence[str], rundir: RunDir, timeout: float) -> str:
 
 
 def stop(rundir: RunDir, timeout: float) -> None:
-    """Ask the process that holds the folder to end, and wait until it has. Raises MarserveError where there is none."""
+    """Ask the process that holds the folder to end, and wait for its grace period and `timeout` seconds more.
+
+    Raises MarserveError where there is none, or it is still there then.
+    """
     state = rundir.running()
     if state is None:
         raise MarserveError(f"no {rundir.what} of yours is running on port {rundir.port}")
     os.kill(state.pid, signal.SIGTERM)
-    deadline = time.monotonic() + timeout
+    patience = state.grace + timeout
+    deadline = time.monotonic() + patience
     while rundir.running() is not None:
         if time.monotonic() > deadline:
-            raise MarserveError(f"process {state.pid} has not ended after {timeout:.0f} s")
+            raise MarserveError(f"process {state.pid} has not ended after {patience:.0f} s")
         time.sleep(0.05)
 
 

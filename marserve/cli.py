@@ -50,6 +50,9 @@ def serve(
     no_overrides: Annotated[
         bool, typer.Option("--no-overrides", help="All settings as the archives have them.")
     ] = False,
+    grace: Annotated[
+        str, typer.Option(help="How long an end waits for requests in flight; a second signal cuts it short.")
+    ] = "20s",
     edge: Annotated[Path | None, typer.Option(help="Put an edge with these settings before it (edge.yaml).")] = None,
     edge_port: Annotated[int | None, typer.Option(min=1100, max=65000, help="The edge's REST port.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when ready; `marserve stop` ends it.")] = False,
@@ -58,6 +61,7 @@ def serve(
     from handlers.errors import SpecError
     from handlers.pool import Pool
     from marserve import serve as module
+    from marserve.durations import seconds
 
     if pool is not None:
         try:
@@ -70,7 +74,8 @@ def serve(
     if overrides and no_overrides:
         raise MarserveError("--overrides and --no-overrides exclude each other")
     folder = None if no_overrides else overrides or model_store
-    options = module.Options(model_store, config, port, names, pool, folder, edge, edge_port)
+    waiting = seconds(grace, "--grace", 0, 3600)
+    options = module.Options(model_store, config, port, names, pool, folder, waiting, edge, edge_port)
     (module.detach if detach else module.serve)(options)
 
 

@@ -18,6 +18,7 @@ from marserve.settings import Address
 
 INTERVAL = 0.3  # seconds between two looks
 STALE = 3.0  # seconds after which a look says nothing any more
+ASKED = 10.0  # seconds for which one who has asked is thought to be still there
 CLOSED = {"starting": "models are being loaded", "draining": "the server is about to end"}
 
 
@@ -30,6 +31,7 @@ class Health:
         self._versions: tuple[Version, ...] = ()
         self._seen = -STALE
         self._phase = "starting"
+        self._asked = -ASKED
         self._looking = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="health", daemon=True)
@@ -57,8 +59,14 @@ class Health:
             self._versions = self._management.versions()
             self._seen = self._clock()
 
+    @property
+    def asked(self) -> bool:
+        """Whether anybody looks at the page."""
+        return self._clock() - self._asked < ASKED
+
     def page(self) -> Page:
         """200 and `ready`, or 503 with what is not."""
+        self._asked = self._clock()
         status, reason = self._judge()
         content = {"status": status, "reason": reason} if reason else {"status": status}
         models = {

@@ -35,6 +35,7 @@ class Version:
     default: bool  # whether requests that name no version get this one
     settings: Mapping[str, int]  # of SETTINGS
     workers: tuple[Worker, ...]
+    pending: int  # requests in its queue
 
     @property
     def ready(self) -> int:
@@ -80,4 +81,5 @@ def _version(found: Mapping[str, Any], default: str) -> Version:
         found["modelUrl"] == default,
         {key: found[key] for key in SETTINGS},
         tuple(Worker(worker["pid"], worker["status"]) for worker in found["workers"]),
+        found["jobQueueStatus"]["pendingRequests"],
     )

@@ -20,6 +20,7 @@ class State:
 
     pid: int
     ready: bool
+    grace: float = 0.0  # seconds that it may take to end, beyond what stopping takes
 
 
 _MAX_SOCKET_PATH = 107  # bytes that a Unix socket's address holds
@@ -47,6 +48,7 @@ class RunDir:
         self.temporary = self.root / "tmp"
         self.examples = self.root / "examples"
         self.metrics = self.root / "metrics"  # the workers' files; those of workers that have ended stay
+        self.slots = self.root / "slots"  # the workers' shared memory
         self.classes = self.root / "classes"  # what goes before TorchServe's own
         self.config = self.root / "config.properties"
         self.output = base / f"{self.prefix}{port}.out"  # what a detached server prints
@@ -76,7 +78,7 @@ class RunDir:
             folder.mkdir(mode=0o700)
 
     def folders(self) -> tuple[Path, ...]:
-        return (self.root, self.logs, self.temporary, self.examples, self.metrics)
+        return (self.root, self.logs, self.temporary, self.examples, self.metrics, self.slots)
 
     def write_state(self, state: State) -> None:
         part = self._state.with_suffix(".part")

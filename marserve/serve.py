@@ -16,6 +16,8 @@ from pathlib import Path
 from marserve import background
 from marserve.archive import Archive, find_archives
 from marserve.background import StopFlag
+from marserve.boot.slots import Slots
+from marserve.draining import Drain
 from marserve.edge import child
 from marserve.errors import MarserveError
 from marserve.health import Health
@@ -27,7 +29,8 @@ from marserve.settings import DEFAULT_PORT, Addresses, addresses, check_free, fr
 from marserve.torchserve import TorchServe
 
 DETACH_TIMEOUT = 150.0  # seconds; longer than a server waits for its own models
-STOP_TIMEOUT = 30.0
+STOP_TIMEOUT = 15.0  # seconds that an end takes beyond its grace period
+NOTICE = 1.5  # seconds of good service after /health has begun to say 503, where somebody reads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Options:
     models: list[str]
     pool: Path | None
     overrides: Path | None  # the folder with them; None ignores all
+    grace: float = 20.0  # seconds for what is in flight when the end is asked for
     edge: Path | None = None  # settings of an edge that is to stand before it
     edge_port: int | None = None
 
@@ -56,11 +60,11 @@ def serve(options: Options) -> None:
     rundir.lock()
     check_free(listening.all())
     rundir.make()
-    failed = True
+    failed, left = True, 0
     try:
-        rundir.write_state(State(os.getpid(), ready=False))
+        rundir.write_state(State(os.getpid(), ready=False, grace=options.grace))
         behind = replace(listening, metrics=free_loopback())
-        health = Health(listening.management)
+        health, slots = Health(listening.management), Slots(rundir.slots)
         with (
             MetricsPage(rundir.metrics, behind.metrics) as metrics,
             Pages(listening.metrics, {"/metrics": metrics.page, "/health": health.page}) as pages,
@@ -75,16 +79,18 @@ def serve(options: Options) -> None:
                     _write_examples(archives, rundir)
                     print(_summary(archives, overrides, listening, rundir, time.monotonic() - started), flush=True)
                     with _edge(options, listening) as edge:
-                        rundir.write_state(State(os.getpid(), ready=True))
+                        rundir.write_state(State(os.getpid(), ready=True, grace=options.grace))
                         server.wait(Either(stopping, edge))
                         if not stopping:
                             raise MarserveError("the edge ended by itself: the server is stopped")
-                health.drain()
+                        health.drain()  # the edge takes no more, answers what it has, and ends
+                    drain = Drain(server.pid, listening, slots, lambda: stopping.at_once or server.ended)
+                    left = drain.run(NOTICE if health.asked else 0, options.grace)
                 failed = False
             finally:
-                server.stop()
+                server.stop(lambda: stopping.at_once)
                 health.stop()
-        print("stopped", flush=True)
+        print(f"stopped, with {left} requests unanswered" if left else "stopped", flush=True)
     finally:
         rundir.remove(keep_logs=failed)
 
@@ -111,7 +117,7 @@ def detach(options: Options) -> None:
     listening = addresses(read_properties(options.config), options.port)
     rundir = RunDir(listening.rest.port)
     command = [sys.executable, "-P", "-m", "marserve", "serve", "--model-store", str(options.model_store)]
-    command += ["--config", str(options.config)]
+    command += ["--config", str(options.config), "--grace", f"{options.grace:.3f}s"]
     command += ["--port", str(options.port)] if options.port is not None else []
     command += ["--pool", str(options.pool)] if options.pool else []
     command += ["--overrides", str(options.overrides)] if options.overrides else ["--no-overrides"]

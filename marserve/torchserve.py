@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +22,7 @@ import httpx
 from marserve import front_end
 from marserve.archive import Archive
 from marserve.background import die_with_parent
+from marserve.boot.slots import FOLDER as SLOTS
 from marserve.errors import MarserveError
 from marserve.overrides import Overrides, environment, snapshot
 from marserve.rundir import RunDir
@@ -87,23 +88,32 @@ class TorchServe:
                 self._warm_up(archive, workers, deadline, stopping)
         return not stopping
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
     def wait(self, stopping: Flag) -> None:
         """Return once `stopping` is set. Raises MarserveError where the process ends by itself, which it should not."""
         while not stopping:
-            if self._process.poll() is not None:
+            if self.ended:
                 raise MarserveError(
                     f"TorchServe ended by itself with exit code {self._process.returncode}{self._see_logs()}"
                 )
             time.sleep(0.1)
 
-    def stop(self) -> None:
+    def stop(self, at_once: Callable[[], bool] = lambda: False) -> None:
         """Ask the front end to stop, then kill what is left of its session, workers included."""
         self._rest.close()
         self._management.close()
-        if self._process.poll() is None:
+        if not self.ended:
             self._process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(STOP_TIMEOUT)
+        deadline = time.monotonic() + STOP_TIMEOUT
+        while not (self.ended or at_once() or time.monotonic() > deadline):
+            time.sleep(0.02)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -228,6 +238,6 @@ def _environment(rundir: RunDir, ours: Mapping[str, str]) -> dict[str, str]:
         "LOG_LOCATION": str(rundir.logs),
         "METRICS_LOCATION": str(rundir.logs),
         "PROMETHEUS_MULTIPROC_DIR": str(rundir.metrics),
-        "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),  # madvise(2) for huge pages
+        SLOTS: str(rundir.slots),
         "OPENCV_LOG_LEVEL": "SILENT",  # a broken image is the client's affair, not the log's
     }

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from marserve.archive import Archive, find_archives
+from marserve.durations import seconds
 from marserve.errors import MarserveError
 from marserve.overrides import SUFFIX, write_overrides
 from marserve.report_tuning import final_point, measurements, nearest, print_result, verdict
@@ -24,7 +25,6 @@ from marserve.tune import Result, frontier, tune
 from marserve.tuning_machine import Machine, cores, overrides_of, read_requests, shipped_settings
 
 INTERRUPTED = 130  # exit code, as a shell has it for Ctrl-C
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _MOST_SLO, _LEAST_BUDGET, _MOST_BUDGET = 30.0, 10.0, 86400.0  # seconds; wrk waits 30 for a reply
 
 
@@ -39,17 +39,6 @@ class Options:
     write: bool
     output: Path | None  # folder of the overrides; None: the model store
     as_json: bool
-
-
-def seconds(text: str, option: str, least: float, most: float) -> float:
-    """`50ms`, `0.05s`, `5m`. Raises MarserveError."""
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m)", text.strip(), re.ASCII)
-    if not found:
-        raise MarserveError(f"{option} takes a number and its unit, as in 50ms, 0.05s or 5m; not {text!r}")
-    value = float(found[1]) * _UNITS[found[2]]
-    if not least <= value <= most:
-        raise MarserveError(f"{option} must be from {least:g}s to {most:g}s, not {text}")
-    return value
 
 
 def run(options: Options) -> int:

@@ -19,6 +19,7 @@ import psutil
 from loadtest.bench.processes import Tree, free_port
 from loadtest.bench.servers import Server, Setup
 from loadtest.bench.store import Store
+from loadtest.bench.workers import workers
 from loadtest.bench.workloads import Ask, Workload
 from loadtest.errors import LoadTestError
 from marserve import wrk
@@ -160,12 +161,10 @@ def _wait(server: Server, client: httpx.Client, ask: Ask, tree: Tree, deadline: 
 
 def _largest_workers(setup: Setup) -> dict[str, float]:
     """The largest resident set of a worker by model, MB, of servers with TorchServe's management API; else nothing."""
-    largest = {}
+    largest: dict[str, float] = {}
     try:
-        for name in setup.store.names:
-            (model,) = httpx.get(f"http://127.0.0.1:{setup.port + 1}/models/{name}", trust_env=False).json()
-            sizes = [psutil.Process(worker["pid"]).memory_info().rss for worker in model["workers"]]
-            largest[name] = max(sizes) / 2**20
+        for pid, name in workers(f"http://127.0.0.1:{setup.port + 1}", setup.store.names).items():
+            largest[name] = max(largest.get(name, 0.0), psutil.Process(pid).memory_info().rss / 2**20)
     except (httpx.HTTPError, psutil.Error, ValueError, LookupError, TypeError):
         return {}
     return largest

@@ -55,12 +55,16 @@ class Tree:
         return [process for process in self._seen if _is_alive(process)]
 
     def memory_mb(self) -> float:
-        """Proportional set sizes, summed: what is shared counts once."""
-        total = 0
+        """Of all processes together."""
+        return sum(self.memory_by_process().values())
+
+    def memory_by_process(self) -> dict[int, float]:
+        """Process id -> proportional set size in MB: what several share counts once."""
+        sizes = {}
         for process in self.members():
             with suppress(psutil.Error):
-                total += process.memory_full_info().pss
-        return total / 2**20
+                sizes[process.pid] = process.memory_full_info().pss / 2**20
+        return sizes
 
     def last_words(self) -> str:
         """The last line of its log that says something."""

@@ -14,12 +14,13 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
 from loadtest.bench.environments import lock_version, make_environment
+from loadtest.bench.processes import free_port
 from loadtest.bench.store import ROOT, Store
 from loadtest.bench.workloads import Ask
 from loadtest.errors import LoadTestError
@@ -93,6 +94,12 @@ def _module(name: str, **environment: str) -> Callable[[Setup], Launch]:
 def _marserve(setup: Setup) -> Launch:
     command = [str(setup.python), "-m", "marserve", "serve", "--port", str(setup.port)]
     return [*command, "--model-store", str(setup.store.archives), "--config", str(ROOT / "config.properties")], {}
+
+
+def _edge(setup: Setup) -> Launch:
+    """marserve again, behind HAProxy with the settings that are shipped."""
+    command, environment = _marserve(replace(setup, port=free_port()))
+    return [*command, "--edge", str(ROOT / "edge.yaml"), "--edge-port", str(setup.port)], environment
 
 
 def _torchserve(setup: Setup) -> Launch:
@@ -197,6 +204,7 @@ SERVERS = {
     server.name: server
     for server in (
         Server("marserve", "marserve", _marserve, locked=False),
+        Server("edge", "marserve", _edge, locked=False),
         Server("torchserve", "torchserve", _torchserve, locked=False),
         Server("triton", "nvidia-pytriton", _triton, _triton_request, _triton_answer),
         Server("mosec", "mosec", _mosec),

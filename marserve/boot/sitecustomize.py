@@ -3,7 +3,8 @@
 `ts.protocol.otf_message_handler` (TorchServe 0.12.0) is the worker's only import of torch, for one
 `isinstance(value, torch.Tensor)`. While that module is loaded, a stand-in takes torch's place; afterwards the name is
 free again, so a handler that imports torch gets the real one, and from then on the check sees real tensors. Its slow
-codec is replaced at the same moment, before anything has taken functions out of it; so is what `ts.service` adds to it.
+codec is replaced at the same moment, before anything has taken functions out of it; so is what `ts.service` adds to it,
+and the worker gets something to do between two batches.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import wire  # of this folder, which is on PYTHONPATH
+import worker
 
 _PROTOCOL, _SERVICE = "ts.protocol.otf_message_handler", "ts.service"
 
@@ -45,12 +47,13 @@ class _Loader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         if module.__name__ == _SERVICE:
             self._loader.exec_module(module)
-            install = wire.install_service
+            installs = [wire.install_service]
         else:
             self._exec_without_torch(module)
-            install = wire.install
+            installs = [wire.install, worker.install]
         if sys.modules["ts"].__version__ == wire.VERSION:
-            install(module)
+            for install in installs:
+                install(module)
 
     def _exec_without_torch(self, module: ModuleType) -> None:
         if "torch" in sys.modules:

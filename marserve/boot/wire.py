@@ -58,6 +58,11 @@ class Reader:
         self._need(self._at + 1)
         return self._data[self._at : self._at + 1]
 
+    @property
+    def unread(self) -> bool:
+        """Whether something has been received already that nobody took."""
+        return self._at < len(self._data)
+
     def batch(self) -> Batch:
         """All requests up to the end of the list."""
         batch = Batch([], [], {})
@@ -146,17 +151,24 @@ def _request(data: bytes, at: int, batch: Batch) -> int:
     return at
 
 
+_readers: dict[socket, Reader] = {}
+
+
+def unread(connection: socket) -> bool:
+    """Whether a process that took this connection over would miss a part of what came."""
+    return connection in _readers and _readers[connection].unread
+
+
 def install(protocol: ModuleType) -> None:
     """Put these in the place of `ts.protocol.otf_message_handler`'s functions."""
-    readers: dict[socket, Reader] = {}
     original_retrieve, original_response = protocol.retrieve_msg, protocol.create_predict_response
     decodes_itself = protocol.os.environ.get("TS_DECODE_INPUT_REQUEST") != "false"
 
     def reader_of(connection: socket) -> Reader:
-        if connection not in readers:
-            readers.clear()  # a worker serves one connection at a time
-            readers[connection] = Reader(connection)
-        return readers[connection]
+        if connection not in _readers:
+            _readers.clear()  # a worker serves one connection at a time
+            _readers[connection] = Reader(connection)
+        return _readers[connection]
 
     def retrieve_buffer(conn: socket, length: int) -> bytes:
         return reader_of(conn).take(length)

@@ -9,17 +9,17 @@ from loadtest.soak import Stretch, judge, main
 from tests.paths import ROOT
 from tests.tools import need
 
-STEADY = Stretch(100.0, 5.0, 10.0, 0, 400.0)
+STEADY = Stretch(100.0, 5.0, 10.0, 0, {"drag_pattern": 300.0, "java": 100.0})
 
 
 @pytest.mark.parametrize(
     ("last", "words"),
     [
         (STEADY, []),
-        (Stretch(100.0, 5.0, 11.9, 0, 407.0), []),
-        (Stretch(100.0, 5.0, 10.0, 0, 408.1), ["memory grew by 2.0 %"]),
-        (Stretch(100.0, 5.0, 12.1, 0, 400.0), ["1.21 times"]),
-        (Stretch(100.0, 5.0, 10.0, 3, 300.0), ["3 requests"]),
+        (Stretch(100.0, 5.0, 11.9, 0, {"drag_pattern": 300.0, "java": 107.0}), []),
+        (Stretch(100.0, 5.0, 10.0, 0, {"drag_pattern": 300.0, "java": 108.1}), ["memory grew by 2.0 %"]),
+        (Stretch(100.0, 5.0, 12.1, 0, {"drag_pattern": 300.0, "java": 100.0}), ["1.21 times"]),
+        (Stretch(100.0, 5.0, 10.0, 3, {"drag_pattern": 300.0, "java": 0.0}), ["3 requests"]),
     ],
 )
 def test_limits(last: Stretch, words: list[str]) -> None:
@@ -38,7 +38,8 @@ def test_a_short_one_on_a_real_server(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(found["stretches"]) == 10
     for one in found["stretches"]:
         assert 0 < one["rps"] < 1.2 * found["capacity_rps"]
-        assert one["memory_mb"] > 100
+        assert list(one["memory_mb"]) == ["drag_pattern", "java", "rest"]
+        assert min(one["memory_mb"].values()) > 10
         assert one["errors"] == 0
 
 

@@ -46,8 +46,9 @@ def damaged(archive: Path, tmp_path: Path) -> Path:
         ([], ["serve", "stop", "top", "predict", "inspect", "evaluate", "tune", "pool"]),
         (
             ["serve"],
-            ["--model-store", "--config", "--port", "--models", "--pool", "--overrides", "--no-overrides", "--detach"],
+            ["--model-store", "--config", "--port", "--models", "--pool", "--overrides", "--no-overrides"],
         ),
+        (["serve"], ["--grace", "--detach"]),
         (["stop"], ["--port"]),
         (["top"], ["--port", "--metrics", "--interval", "--once", "limit", "70 %"]),
         (["predict"], ["name", "files", "--grpc", "--json", "--url", "--grpc-address"]),

@@ -27,7 +27,8 @@ class TorchServe:
         entry |= dict.fromkeys(("minWorkers", "maxWorkers", "batchSize", "maxBatchDelay"), 1)
         workers = [{"id": "9000", "pid": 100 + index, "status": state} for index, state in enumerate(states)]
         timeouts = {"responseTimeout": 20, "startupTimeout": 120}
-        self.models.setdefault(model, []).append(entry | timeouts | {"workers": workers})
+        queue = {"jobQueueStatus": {"remainingCapacity": 100, "pendingRequests": 0}}
+        self.models.setdefault(model, []).append(entry | timeouts | {"workers": workers} | queue)
 
     def __call__(self, request: BaseHTTPRequestHandler, _: bytes) -> tuple[int, dict[str, str], bytes]:
         if not self.answers:

@@ -55,7 +55,7 @@ def test_both_parts_on_one_page(tmp_path: Path) -> None:
         assert value(samples, "marserve_stage_seconds_bucket", stage="run", le="0.002") == 1
         assert [count for (name, _), count in samples.items() if name == "Requests4XX_total"] == [2]
         families = [family.name for family in text_string_to_metric_families(page.body.decode())]
-        assert len(families) == len(set(families)) == 7
+        assert len(families) == len(set(families)) == 8
 
 
 def test_versions_and_workers_that_ended(tmp_path: Path) -> None:

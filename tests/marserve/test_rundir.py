@@ -23,7 +23,7 @@ from marserve.rundir import RunDir, State
 rundir = RunDir(9000)
 rundir.lock()
 rundir.make()
-rundir.write_state(State(os.getpid(), ready=True))
+rundir.write_state(State(os.getpid(), ready=True, grace=1))
 (rundir.temporary / "left over").write_text("x")
 print("taken", flush=True)
 sys.stdin.read()
@@ -109,7 +109,7 @@ def test_a_second_server_is_refused_until_the_first_ends(runtime: Path) -> None:
         rundir = RunDir(9000)
         with pytest.raises(MarserveError, match=r"running on port 9000 already: `marserve stop --port 9000`"):
             rundir.lock()
-        assert rundir.running() == State(first.pid, ready=True)
+        assert rundir.running() == State(first.pid, ready=True, grace=1)
         assert (rundir.temporary / "left over").exists()
         RunDir(9001).lock()  # another port is another server
         first.kill()
@@ -139,7 +139,7 @@ def test_state_round_trip(runtime: Path) -> None:
     assert rundir.running() is None
     rundir.lock()
     rundir.make()
-    for state in (State(123, ready=False), State(123, ready=True)):
+    for state in (State(123, ready=False, grace=1), State(123, ready=True, grace=1)):
         rundir.write_state(state)
         assert RunDir(9000).running() == state
 
@@ -158,7 +158,7 @@ def test_what_is_left(runtime: Path, keep: bool, left: list[str]) -> None:
     rundir = RunDir(9000)
     rundir.lock()
     rundir.make()
-    rundir.write_state(State(1, ready=True))
+    rundir.write_state(State(1, ready=True, grace=1))
     (rundir.logs / "server.log").write_text("why")
     rundir.remove(keep_logs=keep)
     assert [path.name for path in rundir.root.glob("*")] == left

@@ -12,7 +12,7 @@ from marserve.errors import MarserveError
 from marserve.report_tuning import plot, print_result, verdict
 from marserve.tune import Measurement, Point, Result, Settings
 from marserve.tuning_machine import read_requests
-from marserve.tuning_run import Options, run, seconds
+from marserve.tuning_run import Options, run
 from tests.export.models import ROOT
 
 SHIPPED, FASTER = Settings(2, 32, 1, 1, 32), Settings(1, 64, 1, 2, 32)
@@ -29,25 +29,6 @@ def options(archive: Path, **changes: object) -> Options:
     }
     given |= {"config": ROOT / "config.properties", "write": False, "output": None, "as_json": False}
     return Options(**{**given, **changes})  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("50ms", 0.05), ("0.05s", 0.05), ("5m", 300), (" 2s ", 2), ("1.5ms", 0.0015)]
-)
-def test_durations(text: str, expected: float) -> None:
-    assert seconds(text, "--x", 0.001, 1000) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("text", ["", "50", "ms", "-5ms", "5 ms", "1e3s", "nan", "infs", "5h", "٥s", "0.05.1s"])
-def test_no_durations(text: str) -> None:
-    with pytest.raises(MarserveError, match="--x takes a number and its unit, as in 50ms"):
-        seconds(text, "--x", 0.001, 1000)
-
-
-@pytest.mark.parametrize("text", ["0ms", "0.5ms", "1001s"])
-def test_durations_out_of_range(text: str) -> None:
-    with pytest.raises(MarserveError, match=r"--x must be from 0\.001s to 1000s"):
-        seconds(text, "--x", 0.001, 1000)
 
 
 @pytest.mark.parametrize(

@@ -158,5 +158,5 @@ def test_a_worker_reads_through_it(decode: str) -> None:
         assert done.returncode == 0, done.stderr
         said.append(done.stdout.splitlines())
     (module, ours), (original_module, originals) = said
-    assert (module, original_module) == ("wire", "ts.protocol.otf_message_handler")
+    assert (module, original_module) == ("worker", "ts.protocol.otf_message_handler")
     assert ours == originals
