@@ -6,8 +6,8 @@ then still takes all that is waiting: with the least delay a batch is what came 
 
 What a worker had in hand when its process ended is answered by 507 or 500 there. Changed, it goes back to the head of
 its model's queue, for the next worker. What was there before, or finds that queue full, is answered by 502 (gRPC:
-UNKNOWN): a request that kills workers does not go round for ever. A worker that does not answer in time is another
-case, and stays a 500.
+UNKNOWN): a request that kills workers does not go round for ever. What hangs a worker is answered by 504 (gRPC:
+DEADLINE_EXCEEDED) once the model's responseTimeout has passed, and not given to another worker.
 
 The changes are in the classes' byte code; where one class is of another version all are left as they are.
 """
@@ -19,6 +19,7 @@ import zipfile
 from pathlib import Path
 
 JAR = "model-server.jar"
+NO_ANSWER = "The worker did not answer within the model's responseTimeout."
 # A class, its SHA-256, and what stands in it -> what is to stand there. But for one method that is of the same length,
 # so that jumps and stack maps stay true.
 CLASSES = {
@@ -37,12 +38,22 @@ CLASSES = {
         "5292f5b79ac1ec509876cd997e2605848fd79f0b15b24ebd1a96c9c6b035ffd6",
         {
             # if (exitValue != null && exitValue == 137) status = 413;
-            # if (req != null) aggregator.sendError(req, "Worker died.", status) -> the second alone, with 502
+            # if (req != null) aggregator.sendError(req, "Worker died.", status) -> the second alone, with 502, and for
+            # no `req` too: what it had just taken from the queue then goes back, where it would have no answer at all
             "2d c60011 2d b601ec 110089 a00007 11019d 3d 2ab40020 c60012 2ab4003e 2ab40020 1301ef 1c b601cc"
             "2ab4003e b601f1 2a b201f4 1c b601c0 2ab40058 b601f7 2ab601fa 990007 2ab601fd a70328": (
-                "0000000000000000000000 2ab40020 c60019 2ab4003e 2ab40020 1301ef 1101f6 b601cc 0000000000"
+                "0000000000000000000000 2ab40020 570000 2ab4003e 2ab40020 1301ef 1101f6 b601cc 0000000000"
                 "2ab4003e b601f1 2a b201f4 1c b601c0 2ab40058 b601f7 2ab601fa 990007 2ab601fd a70328"
             ),
+            # Where it catches that there was no answer in time; before is what closes the worker's channels.
+            # if (exitValue != null && exitValue == 137) status = 413 -> status = 504
+            "130219 2d b901d80300 033e 1d2ab4000ab60164a2001a 2ab4000a1db601dbc001dfb901e1010057 840301a7ffe1"
+            "2ab4000ab601e5 2ab4001c01b60131 2ab40058b601e8 4e 2d c60011 2d b601ec 110089 a00007 11019d 3d": (
+                "130219 2d b901d80300 033e 1d2ab4000ab60164a2001a 2ab4000a1db601dbc001dfb901e1010057 840301a7ffe1"
+                "2ab4000ab601e5 2ab4001c01b60131 2ab40058b601e8 4e 1101f8 3d 0000000000000000000000000000"
+            ),
+            # "Worker died." -> a text for the 504; that of the 502 is in the next class
+            "01 000c 576f726b657220646965642e": f"01 {len(NO_ANSWER):04x} {NO_ANSWER.encode().hex()}",
         },
     ),
     "org/pytorch/serve/wlm/BatchAggregator.class": (

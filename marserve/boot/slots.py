@@ -1,11 +1,13 @@
 """What workers and marserve tell each other in shared memory, at the cost of a memory write.
 
 The folder that `FOLDER` names has a file for each worker: how many requests it has answered, and how many it has just
-now; and the file REFUSE, whose first byte marserve sets when all that comes from then on is to be refused.
+now; the file REFUSE, whose first byte marserve sets when all that comes from then on is to be refused; and the file
+TURN, which a worker locks while it is replaced, so that two are never away at once.
 """
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import struct
@@ -15,6 +17,7 @@ from typing import NamedTuple
 
 FOLDER = "MARSERVE_SLOTS"  # in a worker's environment; no worker of a bare TorchServe has it
 REFUSE = "refuse"
+TURN = "turn"
 
 _NUMBER = struct.Struct("=Q")
 _ANSWERED, _WORKING, _SIZE = 0, 8, 16  # aligned, so that a number is never half written
@@ -32,6 +35,17 @@ class Slot:
         """Goes on with the file of a process that became this one. Raises OSError."""
         self._map = _map(folder / str(os.getpid()), _SIZE)
         self._refuse = _map(folder / REFUSE, 1)
+        self._turn = folder / TURN
+
+    def turn(self) -> int:
+        """Take the turn to be replaced: a descriptor that holds it until closed. Raises BlockingIOError."""
+        descriptor = os.open(self._turn, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
 
     @property
     def refusing(self) -> bool:

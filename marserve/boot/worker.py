@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from socket import socket
 from types import ModuleType
@@ -23,9 +24,9 @@ import wire
 
 # Set by the model's handler when it has loaded (handlers/entry.py): megabytes, of 10^6 bytes; 0 for no limit.
 MEMORY_LIMIT = "MARSERVE_MEMORY_LIMIT_MB"
-RESUME = "MARSERVE_RESUME"  # in a replacement's environment, as JSON: the connection, and what to load
+RESUME = "MARSERVE_RESUME"  # in a replacement's environment, as JSON: what the process before has left to it
 CHECK_EVERY = 1.0  # seconds; a look costs as much as a small request
-LEAST_AGE = 60.0  # seconds that a replacement lasts at least, so that one that grows at once does not only load
+LEAST_AGE = 10.0  # seconds that a replacement lasts at least, so that one that grows at once does not only load
 
 _RESUME_SCRIPT = Path(__file__).with_name("resume.py")
 _ENDING = "The server is about to end: send the request again."
@@ -59,8 +60,8 @@ def install(protocol: ModuleType) -> None:
     """Come between the worker's loop and `ts.protocol.otf_message_handler.retrieve_msg`."""
     folder = os.environ.get(slots.FOLDER)
     slot = slots.Slot(Path(folder)) if folder else None
-    inherited = os.environ.get(RESUME)
-    memory = Memory(replaced=inherited is not None)
+    inherited = json.loads(os.environ.get(RESUME, "{}"))
+    memory = Memory(replaced=bool(inherited))
     original = protocol.retrieve_msg
     load: dict[str, Any] = {}
 
@@ -68,11 +69,14 @@ def install(protocol: ModuleType) -> None:
         if slot:
             slot.done()
         if inherited and not load:  # what the front end sent to the process that was before
-            load.update(_encoded(json.loads(inherited)["load"]))
+            load.update(_encoded(inherited["load"]))
             return protocol.LOAD_MSG, load
+        if "turn" in inherited:  # it has loaded
+            os.close(inherited.pop("turn"))
         resident = memory.too_large()
-        if resident and load and not wire.unread(connection):
-            replace(connection, load, resident)
+        if slot and resident and not wire.unread(connection):
+            with suppress(BlockingIOError):  # not its turn: at the next look
+                replace(connection, load, slot.turn(), resident)
         while True:
             command, message = original(connection)
             if command == protocol.LOAD_MSG:
@@ -88,14 +92,15 @@ def install(protocol: ModuleType) -> None:
     protocol.__dict__["retrieve_msg"] = retrieve_msg
 
 
-def replace(connection: socket, load: Mapping[str, Any], resident: int) -> None:
-    """Never returns: this process goes on as resume.py, with nothing but its id and the connection."""
+def replace(connection: socket, load: Mapping[str, Any], turn: int, resident: int) -> None:
+    """Never returns: this process goes on as resume.py, with nothing but its id, the connection and the turn."""
     log.warning(
         "replaced: %d MB resident, the limit is %s MB (handler.memory_limit_mb)", resident, os.environ[MEMORY_LIMIT]
     )
     message = {key: value.decode() if isinstance(value, bytes) else value for key, value in load.items()}
-    os.environ[RESUME] = json.dumps({"connection": connection.fileno(), "load": message})
+    os.environ[RESUME] = json.dumps({"connection": connection.fileno(), "turn": turn, "load": message})
     connection.set_inheritable(True)
+    os.set_inheritable(turn, True)
     atexit._run_exitfuncs()  # exec runs none: metrics are written, logs flushed
     sys.stdout.flush()
     sys.stderr.flush()

@@ -38,7 +38,8 @@ TORCHSERVE_ERRORS = (
     (500, "ErrorDataDecoderException", refusals.BAD_FORM),
     (404, "Model(Version)?NotFoundException", refusals.NO_MODEL),
     (502, "InternalServerException", refusals.DIED),
-    (500, r'InternalServerException",\s*"message": "Worker died', refusals.TIMEOUT),
+    (504, "InternalServerException", refusals.TIMEOUT),
+    (503, "InternalServerException", refusals.UNAVAILABLE),
     (503, "ServiceUnavailableException", refusals.NO_WORKER),
     (500, "[A-Za-z]+", refusals.INTERNAL),
 )

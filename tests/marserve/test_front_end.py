@@ -38,6 +38,8 @@ def test_every_edit_is_made_once_and_nothing_else(tmp_path: Path, name: str) -> 
 @pytest.mark.parametrize("name", ["org/pytorch/serve/wlm/Model.class", "org/pytorch/serve/wlm/WorkerThread.class"])
 def test_what_stays_in_its_place_stays_as_long(name: str) -> None:
     for old, new in CLASSES[name][1].items():
+        if bytes.fromhex(old).startswith(b"\1\0"):  # a constant: nothing points behind it
+            continue
         assert len(bytes.fromhex(old)) == len(bytes.fromhex(new))
 
 
