@@ -93,7 +93,7 @@ def _rest(spec: Spec) -> str:
     say = Refusal.rest
     return f"""frontend rest
   bind {spec.rest}{tls}
-{_lines(f"http-error {say(refusal)}" for refusal in ERRORS.values())}
+{_clients(spec)}{_lines(f"http-error {say(refusal)}" for refusal in ERRORS.values())}
 {_begin("rest")}
   http-request set-var(txn.model) path,field(3,/)
   acl health path /health
@@ -120,7 +120,7 @@ def _grpc(spec: Spec) -> str:
     say = Refusal.over_grpc
     return f"""frontend grpc
   bind {spec.grpc} {tls}
-{_lines(f"http-error {say(refusal, status)}" for status, refusal in ERRORS.items())}
+{_clients(spec)}{_lines(f"http-error {say(refusal, status)}" for status, refusal in ERRORS.items())}
 {_begin("grpc")}
   acl known path {" ".join(f"{SERVICE}/{method}" for method in METHODS)}
   http-request return {say(refusals.NOT_FOUND)} if !known || !METH_POST
@@ -144,6 +144,15 @@ def _metrics(spec: Spec) -> str:
   bind {spec.metrics}
   http-request return {refusals.NOT_FOUND.rest()} unless {{ path /metrics }}
   http-request use-service prometheus-exporter"""
+
+
+def _clients(spec: Spec) -> str:
+    """Nothing where one client may have all connections that there are."""
+    most = spec.limits.connections_per_client
+    if most >= spec.limits.connections:
+        return ""
+    lines = ("track-sc1 src table clients", f"reject if {{ sc1_conn_cur gt {most} }}")
+    return _lines(f"tcp-request connection {line}" for line in lines) + "\n"
 
 
 def _begin(protocol: str) -> str:
@@ -203,6 +212,7 @@ def _instead(status: int, kind: str, refusal: Refusal) -> str:
 
 
 def _backends(spec: Spec, server: Addresses) -> Iterator[str]:
+    yield "backend clients\n  stick-table type ipv6 size 100k expire 1m store conn_cur"
     yield "backend keys\n  stick-table type string len 64 size 100k expire 1m store gpc0_rate(1s)"
     # /health is of all models. While one of them has no worker requests still pass: TorchServe has a queue for them.
     for name, expect in (("ready", "status 200"), ("open", f"rstring {shlex.quote(OPEN)}")):

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import grpc
@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from loadtest.bench.processes import free_port
+from marserve.edge.process import EdgeDir, workers
 from tests.e2e.edge import edging, marserve
 from tests.e2e.server import MARSERVE, Server, processes_of
 from tests.e2e.test_edge_grpc import code, predict
@@ -79,6 +80,18 @@ def test_nothing_but_loopback_is_open(pupil: Server, tmp_path: Path) -> None:
         found = listening(edges_processes(edge.port))
         ports = {edge.port, edge.port - 1010, edge.port + 2}
         assert found == {f"0100007F:{port:04X}" for port in ports}
+
+
+def test_one_client_may_have_so_many_connections(pupil: Server, tmp_path: Path) -> None:
+    with edging(pupil, tmp_path, {"limits": {"connections_per_client": 3}}) as edge:
+        with ExitStack() as stack:
+            for _ in range(3):
+                client = stack.enter_context(httpx.Client(base_url=edge.url))
+                assert client.get("/health").status_code == 200
+            with pytest.raises(httpx.TransportError):
+                httpx.get(f"{edge.url}/health")
+            assert client.post(ASK, content=b"x").status_code == 200
+        assert httpx.post(f"{edge.url}{ASK}", content=b"x").status_code == 200
 
 
 def test_tls(pupil: Server, tmp_path: Path, certificate: Path) -> None:
@@ -150,10 +163,16 @@ def test_keys_come_and_go_while_it_runs(pupil: Server, tmp_path: Path) -> None:
             with pytest.raises(grpc.RpcError, match="RESOURCE_EXHAUSTED"):
                 [predict(channel, b"x", metadata=[("x-api-key", slow)]) for _ in range(50)]
 
-        assert edge.reload().returncode == 0
-        assert ask(X_API_Key=secret) == 200
-        assert marserve("keys", "revoke", "alice", *config).returncode == 0
-        assert ask(X_API_Key=secret) == 401
+        with ThreadPoolExecutor() as pool, httpx.Client(base_url=edge.url) as old:
+            key = {"x-api-key": secret}
+            busy = pool.submit(old.post, ASK, content=b"sleep 2", headers=key, timeout=30)
+            time.sleep(0.5)
+            assert edge.reload().returncode == 0
+            assert len(workers(EdgeDir(edge.port), old=True)) == 1  # it ends what it has begun
+            assert ask(X_API_Key=secret) == 200
+            assert marserve("keys", "revoke", "alice", *config).returncode == 0
+            assert ask(X_API_Key=secret) == 401
+            assert busy.result().status_code == 200
         assert marserve("keys", "revoke", "alice", *config).returncode == 1
         lines = [json.loads(line) for line in edge.access_log.read_text().splitlines()]
         assert {line["key"] for line in lines} == {"-", "alice", "bob"}

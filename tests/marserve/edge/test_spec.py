@@ -38,15 +38,15 @@ def test_everything_that_can_be_said() -> None:
     keys: /run/keys.json
     permit: [anonymous, cleartext, metrics]
     access_log: "-"
-    limits: {connections: 10, body_bytes: 1024, header_bytes: 1024, header_seconds: 1, body_seconds: 0.5,
-             idle_seconds: 2, drain_seconds: 3}
+    limits: {connections: 10, connections_per_client: 5, body_bytes: 1024, header_bytes: 1024, header_seconds: 1,
+             body_seconds: 0.5, idle_seconds: 2, drain_seconds: 3}
     model: {in_flight: 1, queue: 2, queue_seconds: 0.1, reply_seconds: 4}
     models: {captcha_image: {queue: 5}, a-b.c: }
     """
     spec = parse_spec(yaml.safe_load(text), HERE)
     assert spec.listening() == (Address("0.0.0.0", 443), Address("::", 444), Address("127.0.0.1", 445))  # noqa: S104
     assert (spec.certificate, spec.keys, str(spec.access_log)) == (HERE / "edge.pem", Path("/run/keys.json"), "-")
-    assert spec.limits == Limits(10, 1024, 1024, 1, 0.5, 2, 3)
+    assert spec.limits == Limits(10, 5, 1024, 1024, 1, 0.5, 2, 3)
     assert spec.models == {"captcha_image": Model(1, 5, 0.1, 4), "a-b.c": Model(1, 2, 0.1, 4)}
 
 
