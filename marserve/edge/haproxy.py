@@ -97,9 +97,11 @@ def _rest(spec: Spec) -> str:
 {_begin("rest")}
   http-request set-var(txn.model) path,field(3,/)
   acl health path /health
+  acl closed nbsrv(ready) eq 0
+  acl closed nbsrv(open) eq 0
   acl known path -m reg '^/(predictions|explanations)/{MODEL_NAME}(/{VERSION})?$'
   http-request return {say(refusals.GET_ONLY)} if health !METH_GET
-  http-request return {say(refusals.UNAVAILABLE)} if health {{ stopping }} || health {{ nbsrv(ready) eq 0 }}
+  http-request return {say(refusals.UNAVAILABLE)} if health {{ stopping }} || health closed
   http-request return status 200 content-type application/json string '{{"status":"ready"}}' if health
   http-request return {say(refusals.NOT_FOUND)} unless known
   http-request return {say(refusals.POST_ONLY)} unless {{ method POST PUT }}

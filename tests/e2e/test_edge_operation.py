@@ -24,8 +24,9 @@ import yaml
 
 from loadtest.bench.processes import free_port
 from marserve.edge.process import EdgeDir, workers
-from tests.e2e.edge import edging, marserve
+from tests.e2e.edge import PUPIL, PUPIL_CONFIG, edging, marserve
 from tests.e2e.server import MARSERVE, Server, processes_of
+from tests.e2e.test_boot import write_bare
 from tests.e2e.test_edge_grpc import code, predict
 from tests.e2e.test_reliability import wait_for
 from tests.paths import ROOT
@@ -265,6 +266,35 @@ def test_haproxy_that_dies_is_told(pupil: Server, tmp_path: Path) -> None:
         assert edge.process.wait(20) == 1
         assert edge.process.stdout is not None
         assert "HAProxy ended by itself" in edge.process.stdout.read()
+
+
+def test_a_server_that_dies_and_comes_back(tmp_path: Path) -> None:
+    write_bare(tmp_path, "pupil", PUPIL, PUPIL_CONFIG)
+    port = free_port()
+    command = ["--model-store", str(tmp_path), "--port", str(port)]
+    with edging(port, tmp_path, {"model": {"reply_seconds": 10}}) as edge, ThreadPoolExecutor() as pool:
+        try:
+            for reason in ("no_reply", ""):
+                assert marserve("serve", "--detach", *command).returncode == 0
+                wait_for(lambda: httpx.get(f"{edge.url}/health").status_code == 200)
+                asked = pool.submit(httpx.post, f"{edge.url}{ASK}", content=b"sleep 1", timeout=30)
+                time.sleep(0.5)
+                if reason:
+                    java = [pid for pid in processes_of(port) if b"ModelServer" in _command_line(pid)]
+                    os.kill(java[0], signal.SIGKILL)
+                    lost = asked.result()
+                    assert (lost.status_code, lost.json()["error"]["code"]) == (502, reason)
+                    wait_for(lambda: processes_of(port) == [])
+                    late = httpx.post(f"{edge.url}{ASK}", content=b"x", timeout=30)
+                    assert (late.status_code, late.json()["error"]["code"]) == (503, "unavailable")
+                else:
+                    assert asked.result().status_code == 200
+        finally:
+            marserve("stop", "--port", str(port))
+
+
+def _command_line(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_two_on_one_port(pupil: Server, tmp_path: Path) -> None:
