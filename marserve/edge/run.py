@@ -14,7 +14,7 @@ from marserve import background
 from marserve.background import StopFlag
 from marserve.edge import keys, process
 from marserve.edge.access_log import AccessLog
-from marserve.edge.haproxy import Files, configuration
+from marserve.edge.haproxy import KEYS, configuration
 from marserve.edge.process import EdgeDir, HAProxy
 from marserve.edge.spec import STDOUT, Spec, read_spec
 from marserve.errors import MarserveError
@@ -75,8 +75,9 @@ def check(options: Options) -> None:
     """Raises MarserveError for whatever would keep the edge from starting, ports in use aside."""
     found = plan(options)
     with tempfile.TemporaryDirectory() as folder:
-        _write(found, Files(Path(folder) / "keys.map"), Path(folder) / "haproxy.cfg")
-        process.check(Path(folder) / "haproxy.cfg")
+        config = Path(folder) / "haproxy.cfg"
+        _write(found, config, None)
+        process.check(config)
     print(f"{options.config} is valid")
 
 
@@ -92,7 +93,7 @@ def start(options: Options) -> None:
     rundir.write_state(State(os.getpid(), ready=False))
     rundir.options.write_text(json.dumps(asdict(options)))
     rundir.write_keys_file(found.spec.keys)
-    _write(found, _files(rundir), rundir.config)
+    _write(found, rundir.config, process.jail(rundir.jail))
     process.check(rundir.config)
     path = found.spec.access_log or rundir.access_log
     log = AccessLog(None if str(path) == STDOUT else path)
@@ -138,9 +139,9 @@ def reload(port: int) -> None:
         raise MarserveError(f"listen.rest is on port {found.spec.rest.port} now: stop the edge on {port} and start it")
     with tempfile.TemporaryDirectory(dir=rundir.root) as folder:
         part = Path(folder) / "haproxy.cfg"
-        _write(found, Files(Path(folder) / "keys.map", _files(rundir).root), part)
+        _write(found, part, process.jail(rundir.jail))
         process.check(part)
-    _write(found, _files(rundir), rundir.config)
+    _write(found, rundir.config, process.jail(rundir.jail))
     rundir.write_keys_file(found.spec.keys)
     process.reload(rundir)
     print(f"the edge on port {port} has the new settings")
@@ -161,14 +162,14 @@ def _running(port: int) -> EdgeDir:
     return rundir
 
 
-def _files(rundir: EdgeDir) -> Files:
-    return Files(rundir.keys, process.jail(rundir.jail))
-
-
-def _write(found: Plan, files: Files, config: Path) -> None:
-    """The configuration and the map of keys, each whole or not at all."""
+def _write(found: Plan, config: Path, jail: Path | None) -> None:
+    """The configuration and, beside it, the map of keys; each whole or not at all."""
     entries = keys.read(found.spec.keys) if found.spec.keys else ()
-    for path, text in ((files.keys, keys.as_map(entries)), (config, configuration(found.spec, found.server, files))):
+    files = {
+        config.with_name(KEYS): keys.as_map(entries),
+        config: configuration(found.spec, found.server, jail),
+    }
+    for path, text in files.items():
         part = path.with_suffix(".part")
         part.touch(mode=0o600)
         part.write_text(text)
