@@ -35,7 +35,6 @@ ERRORS = {
 }
 # TorchServe's own replies begin with a code and a type; the handlers' begin with an error, and stay as they are.
 TORCHSERVE_ERRORS = (
-    (500, "ErrorDataDecoderException", refusals.BAD_FORM),
     (404, "Model(Version)?NotFoundException", refusals.NO_MODEL),
     (502, "InternalServerException", refusals.DIED),
     (504, "InternalServerException", refusals.TIMEOUT),
@@ -43,6 +42,8 @@ TORCHSERVE_ERRORS = (
     (503, "ServiceUnavailableException", refusals.NO_WORKER),
     (500, "[A-Za-z]+", refusals.INTERNAL),
 )
+# What its reader of forms throws is told by its name as it is: ArrayIndexOutOfBoundsException, say.
+FORM_ERROR = "(?!InternalServerException)[A-Za-z]+"
 # The words that marserve's own /health has for a server that takes requests, though not for all of its models perhaps.
 OPEN = '"status": "(ready|unavailable|unknown)"'
 
@@ -107,9 +108,11 @@ def _rest(spec: Spec) -> str:
   http-request return {say(refusals.POST_ONLY)} unless {{ method POST PUT }}
 {_gates(spec, say)}
   http-request return {say(refusals.BAD_FORM)} if {{ req.hdr(content-type) -m reg -i '^multipart/.*boundary=[ ;]*$' }}
+  http-request set-var(txn.form) bool(true) if {{ req.hdr(content-type) -m reg -i '^(multipart/|[^;]*urlencoded)' }}
   http-request set-uri %[path]
 {_forward()}
   http-response wait-for-body time 5s if {{ status ge 400 }}
+  {_instead(500, FORM_ERROR, refusals.BAD_FORM)} {{ var(txn.form) -m found }}
 {_lines(_instead(*entry) for entry in TORCHSERVE_ERRORS)}
   http-after-response set-header X-Request-ID %[var(txn.id)]
   use_backend rest.%[var(txn.model)]

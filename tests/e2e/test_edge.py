@@ -175,6 +175,7 @@ def part(headers: str) -> bytes:
             "multipart/form-data; boundary=b",
         ),
         (part('Content-Disposition: form-data; name="data"'), "multipart/form-data; boundary="),
+        (part("Content-Disposition: form-data; "), "multipart/form-data; boundary=b"),
         (b"a=%zz", "application/x-www-form-urlencoded"),
     ],
 )
