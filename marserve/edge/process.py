@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from marserve.background import die_with_parent
-from marserve.edge.haproxy import KEYS, USER
+from marserve.edge.haproxy import USER
 from marserve.errors import MarserveError
 from marserve.rundir import RunDir
 
@@ -35,7 +35,6 @@ class EdgeDir(RunDir):
     def __init__(self, port: int) -> None:
         super().__init__(port)
         self.config = self.root / "haproxy.cfg"
-        self.keys = self.root / KEYS
         self.commands = self.root / "commands.sock"
         self.options = self.root / "options.json"  # what `marserve edge reload` starts from
         self._keys_file = self.root / "keys.path"
