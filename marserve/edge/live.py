@@ -30,7 +30,8 @@ def _edges(file: Path) -> Iterator[EdgeDir]:
 
 def _tell(rundir: EdgeDir, text: str) -> None:
     """Every worker of it, also those that only end what they have begun."""
-    for pid in (*process.workers(rundir), *process.workers(rundir, old=True)):
+    now = process.processes(rundir)
+    for pid in now.workers | now.old:
         try:
             reply = process.command(rundir, f"@!{pid} {text}").strip()
         except OSError as error:

@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from loadtest.bench.processes import free_port
-from marserve.edge.process import EdgeDir, workers
+from marserve.edge.process import EdgeDir, processes
 from tests.e2e.edge import PUPIL, PUPIL_CONFIG, edging, marserve
 from tests.e2e.server import MARSERVE, Server, processes_of
 from tests.e2e.test_boot import write_bare
@@ -169,7 +169,7 @@ def test_keys_come_and_go_while_it_runs(pupil: Server, tmp_path: Path) -> None:
             busy = pool.submit(old.post, ASK, content=b"sleep 2", headers=key, timeout=30)
             time.sleep(0.5)
             assert edge.reload().returncode == 0
-            assert len(workers(EdgeDir(edge.port), old=True)) == 1  # it ends what it has begun
+            assert len(processes(EdgeDir(edge.port)).old) == 1  # it ends what it has begun
             assert ask(X_API_Key=secret) == 200
             assert marserve("keys", "revoke", "alice", *config).returncode == 0
             assert ask(X_API_Key=secret) == 401
@@ -234,6 +234,14 @@ def test_settings_that_are_wrong_leave_it_as_it_is(pupil: Server, tmp_path: Path
             assert (checked.returncode, len(checked.stderr.splitlines())) == (1, 1)
             assert reason in checked.stderr
         assert edges_processes(edge.port) == before
+        with socket.socket() as taken:  # which HAProxy finds out only when it tries
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            shifted = taken.getsockname()[1] - (edge.port - 8090)
+            edge.settings.write_text(yaml.safe_dump({"listen": {"metrics": f"127.0.0.1:{shifted}"}}))
+            done = edge.reload()
+            assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+            assert "HAProxy keeps the settings it has: Binding" in done.stderr
         assert httpx.post(f"{edge.url}{ASK}", content=b"x").status_code == 200
 
 

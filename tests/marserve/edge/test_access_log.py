@@ -7,18 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from marserve.edge.access_log import AccessLog
+from marserve.errors import MarserveError
 from tests.paths import ROOT
 
 
 def write(path: Path, chunks: list[bytes], rotate: int = 10**9) -> None:
-    log = AccessLog(path, rotate)
-    writer = os.dup(log.pipe)
-    log.start()
-    for chunk in chunks:
-        os.write(writer, chunk)
-    os.close(writer)
-    log.finish()
+    with AccessLog(path, rotate) as log:
+        writer = os.dup(log.pipe)
+        log.start()
+        for chunk in chunks:
+            os.write(writer, chunk)
+        os.close(writer)
 
 
 def test_lines_arrive_and_what_was_there_stays(tmp_path: Path) -> None:
@@ -48,8 +50,15 @@ def test_a_file_that_is_full_makes_place(tmp_path: Path) -> None:
 def test_standard_output() -> None:
     code = (
         "import os\nfrom marserve.edge.access_log import AccessLog\n"
-        "log = AccessLog(None)\nwriter = os.dup(log.pipe)\nlog.start()\n"
-        "os.write(writer, b'{}\\n')\nos.close(writer)\nlog.finish()\nprint('still open')\n"
+        "with AccessLog(None) as log:\n"
+        "    writer = os.dup(log.pipe)\n    log.start()\n    os.write(writer, b'{}\\n')\n    os.close(writer)\n"
+        "print('still open')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "{}\nstill open\n"
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "no" / "access.log"):
+        with pytest.raises(MarserveError, match="cannot write the access log"):
+            AccessLog(path)
