@@ -21,6 +21,7 @@ class TorchServe:
     def __init__(self) -> None:
         self.models: dict[str, list[dict[str, Any]]] = {}
         self.answers = True
+        self.looks = 0
 
     def add(self, model: str, version: str, *states: str) -> None:
         entry: dict[str, Any] = {"modelName": model, "modelVersion": version, "modelUrl": f"{model}-{version}.mar"}
@@ -34,6 +35,7 @@ class TorchServe:
         if not self.answers:
             return 500, {}, b"<html>"
         if request.path.startswith("/models?"):
+            self.looks += 1
             first = [{"modelName": name, "modelUrl": found[0]["modelUrl"]} for name, found in self.models.items()]
             return 200, {}, json.dumps({"models": first}).encode()
         return 200, {}, json.dumps(self.models[request.path.split("/")[2]]).encode()
