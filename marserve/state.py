@@ -136,7 +136,7 @@ def plan(model_store: Path, names: list[str], state: State | None) -> Plan:
     archives = [archive for archive in found if archive.path.name not in same]
     archives += [replace(own[kept.archive], name=kept.model) for kept in served]
     defaults = {kept.model: kept.version for kept in served if kept.default}
-    said = [_describe(kept, own[kept.archive]) for kept in served]
+    said = [_describe(kept, own[kept.archive].name) for kept in served]
     said += [
         f"{model} {version} as the default"
         for model, version in defaults.items()
@@ -159,12 +159,12 @@ def digest(path: Path) -> str:
         return ""
 
 
-def _describe(kept: Kept, archive: Archive) -> str:
-    """How it differs from its archive; nothing where it does not."""
-    others = {key: value for key, value in kept.settings.items() if archive.config.get(key, value) != value}
-    origin = f" from {kept.archive}" if kept.model != archive.name else ""
-    shown = others or ({} if origin else kept.settings)
-    changes = ", ".join(f"{key} {value}" for key, value in shown.items())
+def _describe(kept: Kept, name: str) -> str:
+    """How it differs from an archive whose model has that name; nothing where it does not."""
+    origin = f" from {kept.archive}" if kept.model != name else ""
+    changes = ", ".join(f"{key} {value}" for key, value in kept.settings.items())
+    if len(kept.settings) == len(SETTINGS):  # it was not there when its server started
+        changes = "what it was registered with"
     what = f"{origin}{f' with {changes}' if changes else ''}"
     return f"{kept.model} {kept.version}{what}" if what else ""
 

@@ -41,9 +41,10 @@ RED = encode(np.full((9, 9, 3), (250, 0, 0), np.uint8), "PNG")
 
 @pytest.fixture(autouse=True)
 def settings_of_the_process() -> Iterator[None]:
-    """The handler sets the log level and OpenCV's threads for its whole worker."""
+    """The handler sets the log level, OpenCV's threads and a variable for its whole worker."""
     level, threads = logging.getLogger().level, cv2.getNumThreads()
     yield
+    os.environ.pop(entry.MEMORY_LIMIT, None)
     logging.getLogger().setLevel(level)
     cv2.setNumThreads(threads)
 
@@ -198,3 +199,37 @@ def test_a_batch_is_measured(folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.split()) == (0, ["3.0", "3.0", "4.0", "3.0"]), done.stderr
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(0, "0"), (1_000_000, "1000000"), (1, "0")])
+def test_a_limit_of_memory_is_told_unless_a_fresh_worker_is_over_it(
+    limit: int, kept: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = {"handler": {**CONFIG["handler"], "memory_limit_mb": limit}}
+    Handler().initialize(context_of(folder, config))
+    assert os.environ[entry.MEMORY_LIMIT] == kept
+    assert ("there is no limit now, raise it" in caplog.text) == (limit == 1)
+
+
+def test_a_replacement_is_counted(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import json, sys\n"
+        "from prometheus_client import CollectorRegistry\n"
+        "from prometheus_client.multiprocess import MultiProcessCollector\n"
+        "from handlers.entry import Handler\n"
+        "from ts.context import Context\n"
+        "manifest = {'model': {'modelVersion': '1.5'}}\n"
+        "config = json.loads(sys.argv[2])\n"
+        "Handler().initialize(Context('colours', sys.argv[1], manifest, 4, None, '0', model_yaml_config=config))\n"
+        "registry = CollectorRegistry()\n"
+        "MultiProcessCollector(registry)\n"
+        "labels = {'model': 'colours', 'version': '1.5'}\n"
+        "print(registry.get_sample_value('marserve_worker_replacements_total', labels))\n"
+    )
+    files = tmp_path / "metrics"
+    files.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), metrics.FOLDER: str(files)}
+    for variables, count in (({}, "0.0"), ({entry.RESUME: "{}"}, "1.0")):
+        command = [sys.executable, "-c", code, str(folder), json.dumps(CONFIG)]
+        done = subprocess.run(command, env=environment | variables, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout.strip()) == (0, count), done.stderr

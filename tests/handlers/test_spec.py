@@ -23,6 +23,7 @@ def test_a_full_section() -> None:
         | {"input_type": "float32", "outputs": ["a", "b"], "chunk": 8, "threads": 2, "provider": "cpu"}
         | {"batch_sizes": [1, 8, 32]},
         "decode_threads": 4,
+        "memory_limit_mb": 300,
         "pool": "pool",
         "limits": {"max_bytes": 1000},
         "example": {"json": {"random": True}},
@@ -32,6 +33,7 @@ def test_a_full_section() -> None:
     limits = LimitsSpec(max_bytes=1000)
     example = {"json": {"random": True}}
     expected = HandlerSpec("image_classification", ("cat", "dog"), network, "pool", limits, example, decode_threads=4)
+    expected = dataclasses.replace(expected, memory_limit_mb=300)
     assert spec == expected
     assert spec.limits.max_pixels == LimitsSpec().max_pixels
 
@@ -88,6 +90,8 @@ def test_no_section(config: object) -> None:
             {"limits": {"max_byte": 5}},
             "handler.limits has unknown keys: max_byte; known are max_bytes, max_decoded_pixels, max_pixels",
         ),
+        ({"memory_limit_mb": -1}, "handler.memory_limit_mb must be a number of megabytes, or 0 for no limit"),
+        ({"memory_limit_mb": 0.5}, "handler.memory_limit_mb must be a whole number"),
         ({"example": ["file"]}, "handler.example must be a section of keys and values"),
         (
             {"labls": []},
