@@ -125,7 +125,7 @@ def socket_to(port: int) -> Iterator[socket.socket]:
         yield connection
 
 
-def test_keys_come_and_go_while_it_runs(pupil: Server, tmp_path: Path) -> None:
+def test_keys_come_and_go_while_it_runs(pupil: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with edging(pupil, tmp_path, {"keys": "keys.json"}) as edge, httpx.Client(base_url=edge.url) as client:
         config = ["--config", str(edge.settings)]
 
@@ -148,6 +148,13 @@ def test_keys_come_and_go_while_it_runs(pupil: Server, tmp_path: Path) -> None:
         assert ask(X_API_Key=client_hash(secret)) == 401
         assert marserve("keys", "create", "alice", *config).returncode == 1
         assert "alice" in marserve("keys", "list", *config).stdout
+
+        (tmp_path / "x").write_bytes(b"x")
+        for how in (["--url", edge.url], ["--grpc", "--grpc-address", edge.grpc]):
+            for key, word, exit_code in ((secret, '"word"', 0), ("wrong", "valid key", 1)):
+                monkeypatch.setenv("MARSERVE_KEY", key)
+                asked = marserve("predict", ASK.rpartition("/")[2], str(tmp_path / "x"), "--json", *how)
+                assert (asked.returncode, word in asked.stdout) == (exit_code, True), asked
 
         slow = marserve("keys", "create", "bob", "--rate", "5", *config).stdout.strip()
         counts = Counter(ask(X_API_Key=slow) for _ in range(50))
