@@ -57,8 +57,8 @@ loadtest: .venv-dev/dev.txt ## start a server, load-test NAMES=captcha_image (AR
 bench: .venv-dev/dev.txt ## marserve beside seven other servers, an hour (ARGS="--servers marserve mosec --rounds 1 --seconds 5")
 	@$(DEV)/python -m loadtest.bench $(ARGS)
 
-soak: .venv-dev/dev.txt ## ten minutes of mixed load: does memory grow, do replies get slower? (ARGS="--minutes 30")
-	@$(DEV)/python -m loadtest.soak $(ARGS)
+soak: .venv-dev/dev.txt ## ten minutes of mixed load (ARGS="--minutes 30"), then every strain on a server and its edge (TRIALS="kills overload")
+	@code=0; $(DEV)/python -m loadtest.soak $(ARGS) || code=$$?; $(DEV)/python -m loadtest.reliability $(TRIALS) || code=$$?; exit $$code
 
 protos: .venv-dev/dev.txt ## gRPC stubs from the protocol files in TorchServe's jar; a test holds the committed ones against it
 	@$(DEV)/python marserve/protos/generate.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -119,10 +120,14 @@ def predict(
     url: Annotated[str, typer.Option(help="The server's REST address.")] = "http://127.0.0.1:8080",
     grpc_address: Annotated[str, typer.Option(help="The server's gRPC address.")] = "127.0.0.1:7070",
 ) -> None:
-    """Send files to a running server and print its answers; exit code 1 if any failed."""
+    """Send files to a running server and print its answers; exit code 1 if any failed.
+
+    A key for an edge is taken from the environment, MARSERVE_KEY: what is on a command line others can see.
+    """
     from marserve.client import Client, GrpcClient, RestClient
 
-    client: Client = GrpcClient(grpc_address) if use_grpc else RestClient(url)
+    key = os.environ.get("MARSERVE_KEY", "")
+    client: Client = GrpcClient(grpc_address, key) if use_grpc else RestClient(url, key)
     table = Table("file", "answer", "confidence")
     failed = False
     try:

@@ -36,13 +36,16 @@ class Client(Protocol):
 
 
 class RestClient:
-    def __init__(self, url: str) -> None:
+    """`key` is one of an edge's (`marserve keys`), or empty."""
+
+    def __init__(self, url: str, key: str = "") -> None:
         try:
             parts = httpx.URL(url)
             if parts.scheme not in ("http", "https") or not parts.host:
                 raise ValueError("expected http://host:port")
             # A proxy that the environment names cannot reach this machine's own loopback.
-            self._http = httpx.Client(base_url=parts, timeout=TIMEOUT, trust_env=not is_loopback(parts.host))
+            loopback = is_loopback(parts.host)
+            self._http = httpx.Client(base_url=parts, timeout=TIMEOUT, trust_env=not loopback, headers=_with_key(key))
         except (httpx.InvalidURL, ValueError) as error:
             raise MarserveError(f"{url!r} is not a server's address: {error}") from None
 
@@ -65,10 +68,13 @@ class RestClient:
 
 
 class GrpcClient:
-    def __init__(self, address: str) -> None:
+    """`key` as for REST."""
+
+    def __init__(self, address: str, key: str = "") -> None:
         from marserve.protos import inference_pb2, inference_pb2_grpc
 
         self._address = address
+        self._metadata = tuple(_with_key(key).items())
         self._request = inference_pb2.PredictionsRequest
         options: list[tuple[str, int]] = [("grpc.enable_http_proxy", not is_loopback(address.rpartition(":")[0]))]
         options += [("grpc.max_send_message_length", _MAX_MESSAGE), ("grpc.max_receive_message_length", _MAX_MESSAGE)]
@@ -83,7 +89,8 @@ class GrpcClient:
 
     def predict(self, name: str, data: bytes) -> Answer:
         try:
-            reply = self._stub.Predictions(self._request(model_name=name, input={"data": data}), timeout=TIMEOUT)
+            request = self._request(model_name=name, input={"data": data})
+            reply = self._stub.Predictions(request, timeout=TIMEOUT, metadata=self._metadata)
         except grpc.RpcError as error:
             if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                 raise MarserveError(
@@ -114,6 +121,14 @@ def read_reply(content: bytes, status: int) -> Answer:
     if status != 200:  # TorchServe's own errors: {"code": 404, "type": "...", "message": "..."}
         return Answer(body, f"{status}: {body.get('message', body)}")
     return Answer(body)
+
+
+def _with_key(key: str) -> dict[str, str]:
+    if not key:
+        return {}
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise MarserveError("the key holds characters that none of `marserve keys` has: paste it again")
+    return {"authorization": f"Bearer {key}"}
 
 
 def _detail(text: str) -> str:

@@ -61,15 +61,16 @@ def serve(options: Options) -> None:
     started_with = plan(options.model_store, options.models, None if fresh else state.read())
     archives = started_with.archives
     overrides = find_overrides(options.overrides, archives) if options.overrides else {}
+    grace = options.grace
     if options.edge:
-        child.check(options.edge, options.edge_port, options.config, listening.rest.port)
+        grace += child.check(options.edge, options.edge_port, options.config, listening.rest.port)
     rundir = RunDir(listening.rest.port)
     rundir.lock()
     check_free(listening.all(), CRASHED_TIMEOUT if rundir.crashed else 0)
     rundir.make()
     failed, left = True, 0
     try:
-        rundir.write_state(State(os.getpid(), ready=False, grace=options.grace))
+        rundir.write_state(State(os.getpid(), ready=False, grace=grace))
         behind = replace(listening, metrics=free_loopback())
         plain = {(one.name, one.version): settings(one, overrides, properties) for one in archives}
         keeper = Keeper(state, started_with, plain)
@@ -89,7 +90,7 @@ def serve(options: Options) -> None:
                     _write_examples(archives, rundir)
                     print(_summary(started_with, overrides, listening, rundir, time.monotonic() - started), flush=True)
                     with _edge(options, listening) as edge:
-                        rundir.write_state(State(os.getpid(), ready=True, grace=options.grace))
+                        rundir.write_state(State(os.getpid(), ready=True, grace=grace))
                         server.wait(Either(stopping, edge))
                         if not stopping:
                             raise MarserveError("the edge ended by itself: the server is stopped")

@@ -7,7 +7,10 @@ import re
 import sys
 import threading
 from pathlib import Path
-from typing import BinaryIO
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from marserve.errors import MarserveError
 
 ROTATE = 64 * 2**20  # bytes; two such files are there at most
 _CHUNK = 65536
@@ -15,10 +18,13 @@ _OTHER = re.compile(rb"^[^{\n].*\n", re.MULTILINE)  # that it starts and stops, 
 
 
 class AccessLog:
-    """What is written to `pipe` goes to `path` (or to standard output) until all writers have closed it."""
+    """What is written to `pipe` goes to `path`, or to standard output. A context manager; it ends with the writers."""
 
     def __init__(self, path: Path | None, rotate: int = ROTATE) -> None:
-        """`path` None: standard output. A file is made for its owner alone; what it has already stays."""
+        """`path` None: standard output. A file is made for its owner alone; what it has already stays.
+
+        Raises MarserveError where it cannot be written.
+        """
         self._path = path
         self._rotate = rotate
         self._file = self._open() if path else sys.stdout.buffer
@@ -30,9 +36,13 @@ class AccessLog:
         os.close(self.pipe)
         self._thread.start()
 
-    def finish(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Wait until everything that was written is where it belongs."""
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
         with os.fdopen(self._reader, "rb", buffering=0) as reader:
@@ -53,4 +63,8 @@ class AccessLog:
 
     def _open(self) -> BinaryIO:
         assert self._path is not None  # noqa: S101
-        return os.fdopen(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")
+        try:
+            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise MarserveError(f"cannot write the access log {self._path}: {error.strerror}") from None
+        return os.fdopen(file, "ab")

@@ -18,10 +18,10 @@ from marserve.errors import MarserveError
 START_TIMEOUT = 30.0  # seconds
 
 
-def check(config: Path, port: int | None, server_config: Path, server_port: int) -> None:
-    """Raises MarserveError for what would keep it from starting, before anything else is started."""
+def check(config: Path, port: int | None, server_config: Path, server_port: int) -> float:
+    """The seconds that it may take to end. Raises MarserveError for what would keep it from starting."""
     find_haproxy()
-    plan(Options(str(config), port, str(server_config), server_port))
+    return plan(Options(str(config), port, str(server_config), server_port)).spec.limits.drain_seconds
 
 
 @contextmanager

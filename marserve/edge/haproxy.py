@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from marserve.edge import refusals
@@ -17,6 +16,8 @@ from marserve.edge.refusals import Refusal
 from marserve.edge.spec import MODEL_NAME, Model, Spec
 from marserve.settings import Address, Addresses
 
+KEYS = "keys.map"  # a key's SHA-256 -> `<rate>:<name>`
+USER = "haproxy"  # what Debian's package has for it
 VERSION = MODEL_NAME  # archive.py takes the same for both
 SERVICE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService"
 METHODS = ("Ping", "Predictions", "StreamPredictions")  # StreamPredictions2 has no end that could be waited for
@@ -34,7 +35,6 @@ ERRORS = {
 }
 # TorchServe's own replies begin with a code and a type; the handlers' begin with an error, and stay as they are.
 TORCHSERVE_ERRORS = (
-    (500, "ErrorDataDecoderException", refusals.BAD_FORM),
     (404, "Model(Version)?NotFoundException", refusals.NO_MODEL),
     (502, "InternalServerException", refusals.DIED),
     (504, "InternalServerException", refusals.TIMEOUT),
@@ -42,30 +42,29 @@ TORCHSERVE_ERRORS = (
     (503, "ServiceUnavailableException", refusals.NO_WORKER),
     (500, "[A-Za-z]+", refusals.INTERNAL),
 )
+# What its reader of forms throws is told by its name as it is: ArrayIndexOutOfBoundsException, say.
+FORM_ERROR = "(?!InternalServerException)[A-Za-z]+"
 # The words that marserve's own /health has for a server that takes requests, though not for all of its models perhaps.
 OPEN = '"status": "(ready|unavailable|unknown)"'
 
 Say = Callable[[Refusal], str]
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
-    """Where HAProxy finds what is not in its configuration."""
+def configuration(spec: Spec, server: Addresses, jail: Path | None = None) -> str:
+    """The whole text. `server` is where TorchServe listens; its health is asked for beside its metrics.
 
-    keys: Path  # its map: a key's SHA-256 -> `<rate>:<name>`
-    root: Path | None = None  # an empty folder to be locked into, as another user, when started by root
-
-
-def configuration(spec: Spec, server: Addresses, files: Files) -> str:
-    """The whole text. `server` is where TorchServe listens; its health is asked for beside its metrics."""
-    parts = [_global(spec, files), _rest(spec, files), _grpc(spec, files), _metrics(spec), *_backends(spec, server)]
+    KEYS lies beside the file that this becomes. `jail` is an empty folder that a HAProxy which root starts locks itself
+    into, as another user.
+    """
+    parts = [_global(spec, jail), _rest(spec), _grpc(spec), _metrics(spec), *_backends(spec, server)]
     return "\n\n".join(parts) + "\n"
 
 
-def _global(spec: Spec, files: Files) -> str:
+def _global(spec: Spec, jail: Path | None) -> str:
     limits = spec.limits
-    jail = f"\n  chroot {shlex.quote(str(files.root))}\n  user haproxy\n  group haproxy" if files.root else ""
+    locked = f"\n  chroot {shlex.quote(str(jail))}\n  user {USER}\n  group {USER}" if jail else ""
     return f"""global
+  default-path config
   log stdout len 8192 format raw local0
   maxconn {limits.connections}
   nbthread 1
@@ -76,7 +75,7 @@ def _global(spec: Spec, files: Files) -> str:
   tune.h2.initial-window-size 1048576
   tune.http.maxhdr 1024
   ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
-  ssl-default-bind-ciphers ECDHE+AESGCM:ECDHE+CHACHA20{jail}
+  ssl-default-bind-ciphers ECDHE+AESGCM:ECDHE+CHACHA20{locked}
 
 defaults
   mode http
@@ -90,43 +89,47 @@ defaults
   timeout server 30s"""
 
 
-def _rest(spec: Spec, files: Files) -> str:
+def _rest(spec: Spec) -> str:
     tls = f" ssl crt {shlex.quote(str(spec.certificate))} alpn h2,http/1.1" if spec.certificate else ""
     say = Refusal.rest
     return f"""frontend rest
   bind {spec.rest}{tls}
-{_lines(f"http-error {say(refusal)}" for refusal in ERRORS.values())}
+{_clients(spec)}{_lines(f"http-error {say(refusal)}" for refusal in ERRORS.values())}
 {_begin("rest")}
   http-request set-var(txn.model) path,field(3,/)
   acl health path /health
+  acl closed nbsrv(ready) eq 0
+  acl closed nbsrv(open) eq 0
   acl known path -m reg '^/(predictions|explanations)/{MODEL_NAME}(/{VERSION})?$'
   http-request return {say(refusals.GET_ONLY)} if health !METH_GET
-  http-request return {say(refusals.UNAVAILABLE)} if health {{ stopping }} || health {{ nbsrv(ready) eq 0 }}
+  http-request return {say(refusals.UNAVAILABLE)} if health {{ stopping }} || health closed
   http-request return status 200 content-type application/json string '{{"status":"ready"}}' if health
   http-request return {say(refusals.NOT_FOUND)} unless known
   http-request return {say(refusals.POST_ONLY)} unless {{ method POST PUT }}
-{_gates(spec, files, say)}
+{_gates(spec, say)}
   http-request return {say(refusals.BAD_FORM)} if {{ req.hdr(content-type) -m reg -i '^multipart/.*boundary=[ ;]*$' }}
+  http-request set-var(txn.form) bool(true) if {{ req.hdr(content-type) -m reg -i '^(multipart/|[^;]*urlencoded)' }}
   http-request set-uri %[path]
 {_forward()}
   http-response wait-for-body time 5s if {{ status ge 400 }}
+  {_instead(500, FORM_ERROR, refusals.BAD_FORM)} {{ var(txn.form) -m found }}
 {_lines(_instead(*entry) for entry in TORCHSERVE_ERRORS)}
   http-after-response set-header X-Request-ID %[var(txn.id)]
   use_backend rest.%[var(txn.model)]
   default_backend rest"""
 
 
-def _grpc(spec: Spec, files: Files) -> str:
+def _grpc(spec: Spec) -> str:
     """Statuses that are not gRPC's come from HAProxy itself, with those that are beside them."""
     tls = f"ssl crt {shlex.quote(str(spec.certificate))} alpn h2" if spec.certificate else "proto h2"
     say = Refusal.over_grpc
     return f"""frontend grpc
   bind {spec.grpc} {tls}
-{_lines(f"http-error {say(refusal, status)}" for status, refusal in ERRORS.items())}
+{_clients(spec)}{_lines(f"http-error {say(refusal, status)}" for status, refusal in ERRORS.items())}
 {_begin("grpc")}
   acl known path {" ".join(f"{SERVICE}/{method}" for method in METHODS)}
   http-request return {say(refusals.NOT_FOUND)} if !known || !METH_POST
-{_gates(spec, files, say)}
+{_gates(spec, say)}
   http-request set-var(txn.model) req.body,ungrpc(1)
 {_forward()}
   # TorchServe says INTERNAL where it has no such model, and UNKNOWN where workers died.
@@ -148,6 +151,15 @@ def _metrics(spec: Spec) -> str:
   http-request use-service prometheus-exporter"""
 
 
+def _clients(spec: Spec) -> str:
+    """Nothing where one client may have all connections that there are."""
+    most = spec.limits.connections_per_client
+    if most >= spec.limits.connections:
+        return ""
+    lines = ("track-sc1 src table clients", f"reject if {{ sc1_conn_cur gt {most} }}")
+    return _lines(f"tcp-request connection {line}" for line in lines) + "\n"
+
+
 def _begin(protocol: str) -> str:
     """What is kept of a request for its line in the log, and its id: the client's if that is a sane one."""
     return f"""  log global
@@ -158,13 +170,13 @@ def _begin(protocol: str) -> str:
   http-request set-var(txn.method) method,bytes(0,32)"""
 
 
-def _gates(spec: Spec, files: Files, say: Say) -> str:
+def _gates(spec: Spec, say: Say) -> str:
     most = spec.limits.body_bytes
     large, headers = say(refusals.too_large(most)), say(refusals.HEADERS_TOO_LARGE)
     lines = [
         f"http-request return {headers} if {{ req.hdrs,length gt {spec.limits.header_bytes} }}",
         f"http-request return {headers} if {{ req.hdr_cnt gt {HEADERS} }}",
-        *(_key(files.keys, say) if spec.keys else ()),
+        *(_key(say) if spec.keys else ()),
         f"http-request return {large} if {{ req.body_size gt {most} }}",  # what it says of itself
         f"http-request wait-for-body time {_ms(spec.limits.body_seconds)}",
         f"http-request return {large} if {{ req.body_len gt {most} }}",
@@ -172,12 +184,12 @@ def _gates(spec: Spec, files: Files, say: Say) -> str:
     return _lines(lines)
 
 
-def _key(keys: Path, say: Say) -> tuple[str, ...]:
+def _key(say: Say) -> tuple[str, ...]:
     """Only its hash is looked up and only its name is kept."""
     return (
         "http-request set-var(txn.given) http_auth_bearer",
         "http-request set-var(txn.given) req.fhdr(x-api-key) unless { var(txn.given) -m found }",
-        f"http-request set-var(txn.entry) var(txn.given),sha2(256),hex,lower,map_str({shlex.quote(str(keys))})",
+        f"http-request set-var(txn.entry) var(txn.given),sha2(256),hex,lower,map_str({KEYS})",
         "http-request unset-var(txn.given)",
         f"http-request return {say(refusals.UNAUTHENTICATED)} unless {{ var(txn.entry) -m found }}",
         "http-request set-var(txn.rate) var(txn.entry),field(1,:)",
@@ -205,6 +217,7 @@ def _instead(status: int, kind: str, refusal: Refusal) -> str:
 
 
 def _backends(spec: Spec, server: Addresses) -> Iterator[str]:
+    yield "backend clients\n  stick-table type ipv6 size 100k expire 1m store conn_cur"
     yield "backend keys\n  stick-table type string len 64 size 100k expire 1m store gpc0_rate(1s)"
     # /health is of all models. While one of them has no worker requests still pass: TorchServe has a queue for them.
     for name, expect in (("ready", "status 200"), ("open", f"rstring {shlex.quote(OPEN)}")):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from marserve.edge import process
+from marserve.edge.haproxy import KEYS
 from marserve.edge.keys import Key
 from marserve.edge.process import EdgeDir
 from marserve.errors import MarserveError
@@ -14,13 +15,13 @@ from marserve.errors import MarserveError
 def add(file: Path, key: Key) -> None:
     """Raises MarserveError where an edge does not take it."""
     for rundir in _edges(file):
-        _tell(rundir, f"add map {rundir.keys} {key.sha256} {key.entry}")
+        _tell(rundir, f"add map {KEYS} {key.sha256} {key.entry}")
 
 
 def remove(file: Path, key: Key) -> None:
     """Raises MarserveError where an edge does not take it."""
     for rundir in _edges(file):
-        _tell(rundir, f"del map {rundir.keys} {key.sha256}")
+        _tell(rundir, f"del map {KEYS} {key.sha256}")
 
 
 def _edges(file: Path) -> Iterator[EdgeDir]:
@@ -29,7 +30,8 @@ def _edges(file: Path) -> Iterator[EdgeDir]:
 
 def _tell(rundir: EdgeDir, text: str) -> None:
     """Every worker of it, also those that only end what they have begun."""
-    for pid in (*process.workers(rundir), *process.workers(rundir, old=True)):
+    now = process.processes(rundir)
+    for pid in now.workers | now.old:
         try:
             reply = process.command(rundir, f"@!{pid} {text}").strip()
         except OSError as error:

@@ -7,14 +7,14 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from marserve import background
 from marserve.background import StopFlag
 from marserve.edge import keys, process
 from marserve.edge.access_log import AccessLog
-from marserve.edge.haproxy import Files, configuration
+from marserve.edge.haproxy import KEYS, configuration
 from marserve.edge.process import EdgeDir, HAProxy
 from marserve.edge.spec import STDOUT, Spec, read_spec
 from marserve.errors import MarserveError
@@ -75,8 +75,9 @@ def check(options: Options) -> None:
     """Raises MarserveError for whatever would keep the edge from starting, ports in use aside."""
     found = plan(options)
     with tempfile.TemporaryDirectory() as folder:
-        _write(found, Files(Path(folder) / "keys.map"), Path(folder) / "haproxy.cfg")
-        process.check(Path(folder) / "haproxy.cfg")
+        config = Path(folder) / "haproxy.cfg"
+        _write(found, config, None)
+        process.check(config)
     print(f"{options.config} is valid")
 
 
@@ -89,25 +90,27 @@ def start(options: Options) -> None:
     rundir.lock()
     check_free(found.spec.listening())
     rundir.make()
-    rundir.write_state(State(os.getpid(), ready=False))
-    rundir.options.write_text(json.dumps(asdict(options)))
-    rundir.write_keys_file(found.spec.keys)
-    _write(found, _files(rundir), rundir.config)
-    process.check(rundir.config)
-    path = found.spec.access_log or rundir.access_log
-    log = AccessLog(None if str(path) == STDOUT else path)
-    haproxy = HAProxy(rundir, log.pipe)
+    state = State(os.getpid(), ready=False, grace=found.spec.limits.drain_seconds)
     try:
-        log.start()
-        haproxy.wait_until_ready()
-        print(_summary(found, path, rundir), flush=True)
-        rundir.write_state(State(os.getpid(), ready=True))
-        while not stopping:
-            haproxy.raise_if_ended()
-            time.sleep(0.1)
+        rundir.write_state(state)
+        rundir.options.write_text(json.dumps(asdict(options)))
+        rundir.write_keys_file(found.spec.keys)
+        _write(found, rundir.config, process.jail(rundir.jail))
+        process.check(rundir.config)
+        path = found.spec.access_log or rundir.access_log
+        with AccessLog(None if str(path) == STDOUT else path) as log:
+            haproxy = HAProxy(rundir, log.pipe)
+            try:
+                log.start()
+                haproxy.wait_until_ready()
+                print(_summary(found, path, rundir), flush=True)
+                rundir.write_state(replace(state, ready=True))
+                while not stopping:
+                    haproxy.raise_if_ended()
+                    time.sleep(0.1)
+            finally:
+                haproxy.stop(state.grace)
     finally:
-        haproxy.stop(found.spec.limits.drain_seconds)
-        log.finish()
         rundir.remove(keep_logs=True)
     print("the edge is stopped", flush=True)
 
@@ -132,15 +135,17 @@ def detach(options: Options) -> None:
 
 def reload(port: int) -> None:
     """Read the settings again, keys included, and go on with them. Raises MarserveError; the old ones stay then."""
-    rundir = _running(port)
+    rundir = EdgeDir(port)
+    if rundir.running() is None:
+        raise MarserveError(f"no {rundir.what} of yours is running on port {port}")
     found = plan(Options(**json.loads(rundir.options.read_text())))
     if found.spec.rest.port != port:
         raise MarserveError(f"listen.rest is on port {found.spec.rest.port} now: stop the edge on {port} and start it")
     with tempfile.TemporaryDirectory(dir=rundir.root) as folder:
         part = Path(folder) / "haproxy.cfg"
-        _write(found, Files(Path(folder) / "keys.map", _files(rundir).root), part)
+        _write(found, part, process.jail(rundir.jail))
         process.check(part)
-    _write(found, _files(rundir), rundir.config)
+    _write(found, rundir.config, process.jail(rundir.jail))
     rundir.write_keys_file(found.spec.keys)
     process.reload(rundir)
     print(f"the edge on port {port} has the new settings")
@@ -148,27 +153,18 @@ def reload(port: int) -> None:
 
 def stop(port: int) -> None:
     """Drain the edge of that REST port and wait until it is gone. Raises MarserveError where there is none."""
-    rundir = _running(port)
-    spec = read_spec(Path(json.loads(rundir.options.read_text())["config"]))
-    background.stop(rundir, spec.limits.drain_seconds + 2 * process.STOP_TIMEOUT)
+    background.stop(EdgeDir(port), 2 * process.STOP_TIMEOUT)
     print(f"stopped the edge on port {port}")
 
 
-def _running(port: int) -> EdgeDir:
-    rundir = EdgeDir(port)
-    if rundir.running() is None:
-        raise MarserveError(f"no {rundir.what} of yours is running on port {port}")
-    return rundir
-
-
-def _files(rundir: EdgeDir) -> Files:
-    return Files(rundir.keys, process.jail(rundir.jail))
-
-
-def _write(found: Plan, files: Files, config: Path) -> None:
-    """The configuration and the map of keys, each whole or not at all."""
+def _write(found: Plan, config: Path, jail: Path | None) -> None:
+    """The configuration and, beside it, the map of keys; each whole or not at all."""
     entries = keys.read(found.spec.keys) if found.spec.keys else ()
-    for path, text in ((files.keys, keys.as_map(entries)), (config, configuration(found.spec, found.server, files))):
+    files = {
+        config.with_name(KEYS): keys.as_map(entries),
+        config: configuration(found.spec, found.server, jail),
+    }
+    for path, text in files.items():
         part = path.with_suffix(".part")
         part.touch(mode=0o600)
         part.write_text(text)

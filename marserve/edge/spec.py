@@ -36,6 +36,7 @@ class Limits:
     """What a client may take. Times are in seconds."""
 
     connections: int = _within(1000, 10, 100_000)
+    connections_per_client: int = _within(100_000, 1, 100_000)  # of one address; no limit by default
     body_bytes: int = _within(16 * 2**20, 1024, 64 * 2**20)
     header_bytes: int = _within(7168, 1024, 7168)  # TorchServe's own limit is 8192, and the edge adds some
     header_seconds: float = _within(10.0, 0.1, 3600)  # until the headers are there
@@ -165,7 +166,7 @@ def _address(value: Any, where: str) -> Address:
         host, port = str(ipaddress.ip_address(parts.hostname or "")), parts.port
     except ValueError:
         host, port = "", None
-    if not host or not port or "%" in host or parts.netloc != str(value):
+    if not host or not port or set("%@") & set(parts.netloc) or parts.netloc != str(value):
         raise MarserveError(f"{where} must be an IP address and a port, like 127.0.0.1:8090, not {value!r}")
     return Address(host, port)
 

@@ -65,6 +65,8 @@ def test_what_passes(client: httpx.Client) -> None:
         for method in ("POST", "PUT"):
             reply = client.request(method, path, content=b"hello")
             assert (reply.status_code, reply.json()) == (200, {"word": "hello"}), (method, path)
+    chunks = iter([b"hel", b"lo"])
+    assert client.post(ASK, content=chunks).json() == {"word": "hello"}
 
 
 @pytest.mark.parametrize(
@@ -173,6 +175,7 @@ def part(headers: str) -> bytes:
             "multipart/form-data; boundary=b",
         ),
         (part('Content-Disposition: form-data; name="data"'), "multipart/form-data; boundary="),
+        (part("Content-Disposition: form-data; "), "multipart/form-data; boundary=b"),
         (b"a=%zz", "application/x-www-form-urlencoded"),
     ],
 )

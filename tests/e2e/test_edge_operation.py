@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import grpc
@@ -23,8 +23,10 @@ import pytest
 import yaml
 
 from loadtest.bench.processes import free_port
-from tests.e2e.edge import edging, marserve
+from marserve.edge.process import EdgeDir, processes
+from tests.e2e.edge import PUPIL, PUPIL_CONFIG, edging, marserve
 from tests.e2e.server import MARSERVE, Server, processes_of
+from tests.e2e.test_boot import write_bare
 from tests.e2e.test_edge_grpc import code, predict
 from tests.e2e.test_reliability import wait_for
 from tests.paths import ROOT
@@ -81,6 +83,18 @@ def test_nothing_but_loopback_is_open(pupil: Server, tmp_path: Path) -> None:
         assert found == {f"0100007F:{port:04X}" for port in ports}
 
 
+def test_one_client_may_have_so_many_connections(pupil: Server, tmp_path: Path) -> None:
+    with edging(pupil, tmp_path, {"limits": {"connections_per_client": 3}}) as edge:
+        with ExitStack() as stack:
+            for _ in range(3):
+                client = stack.enter_context(httpx.Client(base_url=edge.url))
+                assert client.get("/health").status_code == 200
+            with pytest.raises(httpx.TransportError):
+                httpx.get(f"{edge.url}/health")
+            assert client.post(ASK, content=b"x").status_code == 200
+        assert httpx.post(f"{edge.url}{ASK}", content=b"x").status_code == 200
+
+
 def test_tls(pupil: Server, tmp_path: Path, certificate: Path) -> None:
     with edging(pupil, tmp_path, {"tls": {"certificate": str(certificate)}}) as edge:
         context = ssl.create_default_context(cafile=str(certificate))
@@ -111,7 +125,7 @@ def socket_to(port: int) -> Iterator[socket.socket]:
         yield connection
 
 
-def test_keys_come_and_go_while_it_runs(pupil: Server, tmp_path: Path) -> None:
+def test_keys_come_and_go_while_it_runs(pupil: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with edging(pupil, tmp_path, {"keys": "keys.json"}) as edge, httpx.Client(base_url=edge.url) as client:
         config = ["--config", str(edge.settings)]
 
@@ -135,6 +149,13 @@ def test_keys_come_and_go_while_it_runs(pupil: Server, tmp_path: Path) -> None:
         assert marserve("keys", "create", "alice", *config).returncode == 1
         assert "alice" in marserve("keys", "list", *config).stdout
 
+        (tmp_path / "x").write_bytes(b"x")
+        for how in (["--url", edge.url], ["--grpc", "--grpc-address", edge.grpc]):
+            for key, word, exit_code in ((secret, '"word"', 0), ("wrong", "valid key", 1)):
+                monkeypatch.setenv("MARSERVE_KEY", key)
+                asked = marserve("predict", ASK.rpartition("/")[2], str(tmp_path / "x"), "--json", *how)
+                assert (asked.returncode, word in asked.stdout) == (exit_code, True), asked
+
         slow = marserve("keys", "create", "bob", "--rate", "5", *config).stdout.strip()
         counts = Counter(ask(X_API_Key=slow) for _ in range(50))
         assert counts[200] >= 5
@@ -150,10 +171,16 @@ def test_keys_come_and_go_while_it_runs(pupil: Server, tmp_path: Path) -> None:
             with pytest.raises(grpc.RpcError, match="RESOURCE_EXHAUSTED"):
                 [predict(channel, b"x", metadata=[("x-api-key", slow)]) for _ in range(50)]
 
-        assert edge.reload().returncode == 0
-        assert ask(X_API_Key=secret) == 200
-        assert marserve("keys", "revoke", "alice", *config).returncode == 0
-        assert ask(X_API_Key=secret) == 401
+        with ThreadPoolExecutor() as pool, httpx.Client(base_url=edge.url) as old:
+            key = {"x-api-key": secret}
+            busy = pool.submit(old.post, ASK, content=b"sleep 2", headers=key, timeout=30)
+            time.sleep(0.5)
+            assert edge.reload().returncode == 0
+            assert len(processes(EdgeDir(edge.port)).old) == 1  # it ends what it has begun
+            assert ask(X_API_Key=secret) == 200
+            assert marserve("keys", "revoke", "alice", *config).returncode == 0
+            assert ask(X_API_Key=secret) == 401
+            assert busy.result().status_code == 200
         assert marserve("keys", "revoke", "alice", *config).returncode == 1
         lines = [json.loads(line) for line in edge.access_log.read_text().splitlines()]
         assert {line["key"] for line in lines} == {"-", "alice", "bob"}
@@ -214,6 +241,14 @@ def test_settings_that_are_wrong_leave_it_as_it_is(pupil: Server, tmp_path: Path
             assert (checked.returncode, len(checked.stderr.splitlines())) == (1, 1)
             assert reason in checked.stderr
         assert edges_processes(edge.port) == before
+        with socket.socket() as taken:  # which HAProxy finds out only when it tries
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            shifted = taken.getsockname()[1] - (edge.port - 8090)
+            edge.settings.write_text(yaml.safe_dump({"listen": {"metrics": f"127.0.0.1:{shifted}"}}))
+            done = edge.reload()
+            assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+            assert "HAProxy keeps the settings it has: Binding" in done.stderr
         assert httpx.post(f"{edge.url}{ASK}", content=b"x").status_code == 200
 
 
@@ -246,6 +281,35 @@ def test_haproxy_that_dies_is_told(pupil: Server, tmp_path: Path) -> None:
         assert edge.process.wait(20) == 1
         assert edge.process.stdout is not None
         assert "HAProxy ended by itself" in edge.process.stdout.read()
+
+
+def test_a_server_that_dies_and_comes_back(tmp_path: Path) -> None:
+    write_bare(tmp_path, "pupil", PUPIL, PUPIL_CONFIG)
+    port = free_port()
+    command = ["--model-store", str(tmp_path), "--port", str(port)]
+    with edging(port, tmp_path, {"model": {"reply_seconds": 10}}) as edge, ThreadPoolExecutor() as pool:
+        try:
+            for reason in ("no_reply", ""):
+                assert marserve("serve", "--detach", *command).returncode == 0
+                wait_for(lambda: httpx.get(f"{edge.url}/health").status_code == 200)
+                asked = pool.submit(httpx.post, f"{edge.url}{ASK}", content=b"sleep 1", timeout=30)
+                time.sleep(0.5)
+                if reason:
+                    java = [pid for pid in processes_of(port) if b"ModelServer" in _command_line(pid)]
+                    os.kill(java[0], signal.SIGKILL)
+                    lost = asked.result()
+                    assert (lost.status_code, lost.json()["error"]["code"]) == (502, reason)
+                    wait_for(lambda: processes_of(port) == [])
+                    late = httpx.post(f"{edge.url}{ASK}", content=b"x", timeout=30)
+                    assert (late.status_code, late.json()["error"]["code"]) == (503, "unavailable")
+                else:
+                    assert asked.result().status_code == 200
+        finally:
+            marserve("stop", "--port", str(port))
+
+
+def _command_line(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_two_on_one_port(pupil: Server, tmp_path: Path) -> None:

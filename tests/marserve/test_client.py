@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -145,6 +146,13 @@ def test_rest_sends_the_file_as_it_is() -> None:
         ("/predictions/list", "application/json", b"[1]"),
         ("/predictions/nothing", "application/octet-stream", b""),
     ]
+
+
+@pytest.mark.parametrize("key", ["two words", "line\nbreak", "\u00fc"])
+def test_a_key_that_is_none(key: str) -> None:
+    for client in (partial(RestClient, "http://127.0.0.1:1"), partial(GrpcClient, "127.0.0.1:1")):
+        with pytest.raises(MarserveError, match="paste it again"):
+            client(key)
 
 
 def test_rest_errors_are_answers() -> None:
