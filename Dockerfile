@@ -33,7 +33,7 @@ ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1
 USER marserve
 EXPOSE 8080 8082 7070
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
-  CMD ["python", "-c", "import urllib.request as u; assert b'Healthy' in u.urlopen('http://127.0.0.1:8080/ping', timeout=2).read()"]
+  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8082/health', timeout=2)"]
 ENTRYPOINT ["marserve", "serve"]
 
 FROM runtime AS gpu

@@ -89,6 +89,8 @@ def serve(options: Options) -> None:
                     health.look()
                     _write_examples(archives, rundir)
                     print(_summary(started_with, overrides, listening, rundir, time.monotonic() - started), flush=True)
+                    if keeper.failure:
+                        print(f"note: what is served is not kept for the next start: {keeper.failure}", flush=True)
                     with _edge(options, listening) as edge:
                         rundir.write_state(State(os.getpid(), ready=True, grace=grace))
                         server.wait(Either(stopping, edge))

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -54,8 +53,7 @@ class StateFile:
     """`$XDG_STATE_HOME/marserve/PORT.json` or `~/.local/state/marserve/PORT.json`, for this user's eyes only."""
 
     def __init__(self, port: int, model_store: Path) -> None:
-        base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        self.path = Path(base, "marserve", f"{port}.json")
+        self.path = Path(os.environ.get("XDG_STATE_HOME") or _default_folder(), "marserve", f"{port}.json")
         self._store = str(model_store.resolve())
 
     def read(self) -> State | None:
@@ -97,6 +95,7 @@ class Keeper:
         self._digests: dict[str, str] = {}
         self._known: set[Key] = set()
         self._written: State | None = None
+        self.failure = ""  # why the file could not be written
 
     def keep(self, versions: Iterable[Version]) -> None:
         """A version counts from when one of its workers is ready, or when it wants none."""
@@ -107,9 +106,11 @@ class Keeper:
         self._paths |= {one.archive: self._store / one.archive for one in kept}
         state = State({name: self._digest(path) for name, path in sorted(self._paths.items())}, kept)
         if state != self._written:
-            with suppress(OSError):  # a full disk is no reason to serve nothing; it is tried again
+            try:
                 self._file.write(state)
-                self._written = state
+                self._written, self.failure = state, ""
+            except OSError as error:  # a full disk is no reason to serve nothing; it is tried again
+                self.failure = f"cannot write {self._file.path}: {error.strerror}"
 
     def _digest(self, path: Path) -> str:
         """Of the file as it was when it was first seen."""
@@ -157,6 +158,13 @@ def digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
+
+
+def _default_folder() -> Path:
+    try:
+        return Path.home() / ".local" / "state"
+    except RuntimeError:  # a user without a home
+        return Path("/nonexistent")
 
 
 def _describe(kept: Kept, name: str) -> str:

@@ -151,7 +151,13 @@ def test_it_is_written_when_something_has_changed(store: Path, file: StateFile) 
 
 def test_a_folder_that_cannot_be_written_is_no_reason_to_end(store: Path, file: StateFile) -> None:
     file.path.parent.parent.write_text("no folder")
-    Keeper(file, plan(store, [], None), PLAIN).keep([FIRST])
+    keeper = Keeper(file, plan(store, [], None), PLAIN)
+    keeper.keep([FIRST])
+    assert keeper.failure == f"cannot write {file.path}: Not a directory"
+    file.path.parent.parent.unlink()
+    keeper.keep([FIRST])
+    assert keeper.failure == ""
+    assert file.path.exists()
 
 
 def test_another_store_has_another_state(store: Path, file: StateFile, tmp_path: Path) -> None:
