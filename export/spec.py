@@ -28,7 +28,7 @@ class ModelSpec(BaseModel):
     maxBatchDelay: int = Field(1, ge=1)  # noqa: N815
     responseTimeout: int = Field(30, ge=1)  # noqa: N815  # seconds
     startupTimeout: int = Field(60, ge=1)  # noqa: N815  # seconds
-    maxRetryTimeoutInSec: int = Field(60, ge=1)  # noqa: N815
+    maxRetryTimeoutInSec: int = Field(86_400, ge=1)  # noqa: N815  # TorchServe gives up a worker that fails for longer
     jobQueueSize: int = Field(1000, ge=1)  # noqa: N815
     deviceType: Literal["cpu", "gpu"] | None = None  # noqa: N815
     deviceIds: list[int] | None = None  # noqa: N815
