@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from handlers.metrics import WRITING
 from marserve.rates import read_samples
 from marserve.rundir import RunDir
 from tests.e2e.archives import current_store, read_files, with_handler, write_archive
@@ -58,8 +59,8 @@ def health(server: Server) -> tuple[int, str]:
     return reply.status_code, reply.json()["status"]
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -128,6 +129,7 @@ def test_a_worker_that_grows_is_replaced_and_no_request_is_lost(tmp_path: Path) 
     write_archive(tmp_path / "drag_pattern.mar", {**files, "entry.py": files["entry.py"] + LEAK})
     with serving("--model-store", str(tmp_path)) as server:
         pids = worker_pids(server, "drag_pattern")
+        time.sleep(2 * WRITING)  # replies to the warm-up are counted by then
         before = replies(server)
         with asking(server, "/predictions/drag_pattern", MOVEMENT) as seen:
             wait_for(lambda: replacements(server) >= 2)
