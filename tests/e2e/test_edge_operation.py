@@ -151,8 +151,8 @@ def test_keys_come_and_go_while_it_runs(pupil: Server, tmp_path: Path, monkeypat
 
         (tmp_path / "x").write_bytes(b"x")
         for how in (["--url", edge.url], ["--grpc", "--grpc-address", edge.grpc]):
-            for key, word, exit_code in ((secret, '"word"', 0), ("wrong", "valid key", 1)):
-                monkeypatch.setenv("MARSERVE_KEY", key)
+            for given, word, exit_code in ((secret, '"word"', 0), ("wrong", "valid key", 1)):
+                monkeypatch.setenv("MARSERVE_KEY", given)
                 asked = marserve("predict", ASK.rpartition("/")[2], str(tmp_path / "x"), "--json", *how)
                 assert (asked.returncode, word in asked.stdout) == (exit_code, True), asked
 
