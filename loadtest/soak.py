@@ -92,7 +92,7 @@ def soak(model_store: Path, models: Sequence[str], minutes: float) -> tuple[floa
     url = f"http://127.0.0.1:{port}"
     with (
         tempfile.TemporaryDirectory(prefix="soak-") as scratch,
-        Tree(command, {}, Path(scratch), Path(scratch, "log.txt")) as tree,
+        Tree(command, {"XDG_STATE_HOME": scratch}, Path(scratch), Path(scratch, "log.txt")) as tree,
     ):
         _wait(tree, RunDir(port))
         wrk.run(url, requests, CONNECTIONS, min(WARM_UP, 10 * seconds))

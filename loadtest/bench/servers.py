@@ -53,6 +53,7 @@ class Setup:
             "PEER_PORT": str(self.port),
             "PEER_WORKERS": str(self.workers),
             "TMPDIR": str(self.scratch),
+            "XDG_STATE_HOME": str(self.scratch),
         }
 
 

@@ -24,6 +24,7 @@ import yaml
 
 from loadtest.bench.processes import free_port
 from marserve.edge.process import EdgeDir, processes
+from marserve.rates import read_samples
 from tests.e2e.edge import PUPIL, PUPIL_CONFIG, edging, marserve
 from tests.e2e.server import MARSERVE, Server, processes_of
 from tests.e2e.test_boot import write_bare
@@ -364,7 +365,7 @@ def test_server_and_edge_together(tmp_path: Path, challenge: bytes) -> None:
             headers = {"content-type": "application/json"}
             with ThreadPoolExecutor() as pool:
                 asked = [pool.submit(httpx.post, url, content=challenge, headers=headers, timeout=30) for _ in range(8)]
-                time.sleep(0.05)
+                wait_for(lambda: _begun(edge_port) == 8)
                 process.send_signal(signal.SIGINT)
                 statuses = {one.result().status_code for one in asked}
             assert statuses == {200}
@@ -376,6 +377,13 @@ def test_server_and_edge_together(tmp_path: Path, challenge: bytes) -> None:
     assert [json.loads(line)["status"] for line in rest.splitlines() if line.startswith("{")] == [200] * 8
     assert processes_of(port) == []
     assert edges_processes(edge_port) == []
+
+
+def _begun(edge_port: int) -> float:
+    """Requests over REST whose headers the edge has read."""
+    samples = read_samples(httpx.get(f"http://127.0.0.1:{edge_port + 2}/metrics").text)
+    name = "haproxy_frontend_http_requests_total"
+    return sum(value for (found, labels), value in samples.items() if found == name and ("proxy", "rest") in labels)
 
 
 def test_a_server_whose_edge_does_not_start(tmp_path: Path) -> None:
