@@ -25,16 +25,16 @@ def untrained(members: Mapping[str, Sequence[str]], images: torch.Tensor, seed: 
     """An EfficientNet-B0 of random weights whose answers do depend on its input; the statistics of its batch
     normalisation are those of `images`, (N, 3, H, W), 0 to 255."""
     torch.manual_seed(seed)
-    model = ImageClassifier([index for index, names in enumerate(members.values()) for _ in names]).eval()
+    model = ImageClassifier([index for index, names in enumerate(members.values()) for _ in names])
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            layer.train().momentum = None  # the statistics become those of the one batch below
+            layer.momentum = None  # the statistics become those of the one batch below
             layer.reset_running_stats()
     with torch.no_grad():
         for weight in model.network.classifier[-1].parameters():
             weight.normal_(std=0.05)
-        model(images)
-    return model.eval()
+        model.train()(images)
+    return model
 
 
 def write_untrained(folder: Path, size: int, seed: int = 0) -> Path:
