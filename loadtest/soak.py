@@ -13,7 +13,6 @@ import json
 import math
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from rich.table import Table
 from loadtest.bench.processes import Tree, free_port
 from loadtest.bench.workers import workers
 from loadtest.errors import LoadTestError, exit_code
+from loadtest.reliability.stack import wait_until_ready
 from marserve import wrk
 from marserve.archive import find_archives
 from marserve.rundir import RunDir
@@ -38,7 +38,6 @@ CONNECTIONS = 16
 SHARE = 0.8  # of the requests per second that the server can do
 WARM_UP = 30.0  # seconds; a JVM has compiled by then what it runs often
 MOST_GROWTH, MOST_SLOWDOWN = 0.02, 1.2
-START_TIMEOUT = 120.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ def soak(model_store: Path, models: Sequence[str], minutes: float) -> tuple[floa
         tempfile.TemporaryDirectory(prefix="soak-") as scratch,
         Tree(command, {"XDG_STATE_HOME": scratch}, Path(scratch), Path(scratch, "log.txt")) as tree,
     ):
-        _wait(tree, RunDir(port))
+        wait_until_ready(tree, RunDir(port))
         wrk.run(url, requests, CONNECTIONS, min(WARM_UP, 10 * seconds))
         capacity = wrk.run(url, requests, CONNECTIONS, min(10.0, seconds)).rps
         pause = cycle = 1000 * CONNECTIONS / (SHARE * capacity)  # ms from one request of a user to the next
@@ -121,14 +120,6 @@ def judge(stretches: Sequence[Stretch]) -> list[str]:
     if errors := sum(one.errors for one in stretches):
         broken.append(f"{errors:,} requests had no good reply")
     return broken
-
-
-def _wait(tree: Tree, rundir: RunDir) -> None:
-    deadline = time.monotonic() + START_TIMEOUT
-    while (state := rundir.running()) is None or not state.ready:
-        if tree.process.poll() is not None or time.monotonic() > deadline:
-            raise LoadTestError(f"the server did not start: {tree.last_words()}")
-        time.sleep(0.1)
 
 
 def _memory(tree: Tree, management: str, models: Sequence[str]) -> dict[str, float]:

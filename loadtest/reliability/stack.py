@@ -57,14 +57,15 @@ def running(model_store: Path, models: Sequence[str], edge: str = "") -> Iterato
         before += ["--server-config", str(ROOT / "config.properties"), "--server-port", str(port)]
         environment = {"XDG_STATE_HOME": scratch}
         with Tree(serve, environment, folder, folder / "server.log") as server:
-            _wait(server, RunDir(port))
+            wait_until_ready(server, RunDir(port))
             with Tree(before, environment, folder, folder / "edge.log") as edge_tree:
-                _wait(edge_tree, EdgeDir(edge_port))
+                wait_until_ready(edge_tree, EdgeDir(edge_port))
                 url, edge_url, management = (f"http://127.0.0.1:{number}" for number in (port, edge_port, port + 1))
                 yield Stack(url, edge_url, management, archives, server, edge_tree)
 
 
-def _wait(tree: Tree, rundir: RunDir) -> None:
+def wait_until_ready(tree: Tree, rundir: RunDir) -> None:
+    """Raises LoadTestError where it ends instead, or takes too long."""
     deadline = time.monotonic() + START_TIMEOUT
     while (state := rundir.running()) is None or not state.ready:
         if tree.process.poll() is not None or time.monotonic() > deadline:
