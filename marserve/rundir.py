@@ -85,6 +85,13 @@ class RunDir:
     def folders(self) -> tuple[Path, ...]:
         return (self.root, self.logs, self.temporary, self.examples, self.metrics, self.slots)
 
+    def renew(self) -> None:
+        """For another process in the place of one that died: its logs become NAME.1, its temporary files go."""
+        for log in self.logs.glob("*.log"):
+            log.replace(log.with_name(f"{log.name}.1"))
+        shutil.rmtree(self.temporary)
+        self.temporary.mkdir(mode=0o700)
+
     def write_state(self, state: State) -> None:
         part = self._state.with_suffix(".part")
         part.write_text(json.dumps(asdict(state)))

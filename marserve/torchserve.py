@@ -15,13 +15,12 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 import httpx
 
 from marserve import front_end
 from marserve.archive import Archive
-from marserve.background import die_with_parent
+from marserve.background import Flag, die_with_parent
 from marserve.boot.slots import FOLDER as SLOTS
 from marserve.errors import MarserveError
 from marserve.overrides import Overrides, environment, snapshot
@@ -34,10 +33,6 @@ READY_TIMEOUT = 120.0  # seconds for all models together
 STOP_TIMEOUT = 10.0  # seconds between asking and killing
 WARM_UP_HEADER = "marserve-warm-up"
 WORKER_HEADER = "marserve-worker"
-
-
-class Flag(Protocol):
-    def __bool__(self) -> bool: ...
 
 
 class TorchServe:
@@ -97,14 +92,11 @@ class TorchServe:
     def ended(self) -> bool:
         return self._process.poll() is not None
 
-    def wait(self, stopping: Flag) -> None:
-        """Return once `stopping` is set. Raises MarserveError where the process ends by itself, which it should not."""
-        while not stopping:
-            if self.ended:
-                raise MarserveError(
-                    f"TorchServe ended by itself with exit code {self._process.returncode}{self._see_logs()}"
-                )
-            time.sleep(0.1)
+    def code(self, timeout: float = 0) -> int | None:
+        """With what the process has ended, as `Popen.returncode`; None where it has not, after so many seconds."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
+        return self._process.returncode
 
     def stop(self, at_once: Callable[[], bool] = lambda: False) -> None:
         """Ask the front end to stop, then kill what is left of its session, workers included."""

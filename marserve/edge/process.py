@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from marserve.background import die_with_parent
+from marserve.background import Flag, die_with_parent
 from marserve.edge.haproxy import USER
 from marserve.errors import MarserveError
 from marserve.rundir import RunDir
@@ -115,14 +115,19 @@ class HAProxy:
         """Raises MarserveError where it ends instead."""
         deadline = time.monotonic() + START_TIMEOUT
         while not processes(self._rundir).workers:
-            self.raise_if_ended()
+            if self._process.poll() is not None:
+                raise MarserveError(f"HAProxy ended by itself{self._why()}")
             if time.monotonic() > deadline:
                 raise MarserveError(f"HAProxy is not ready after {START_TIMEOUT:.0f} s{self._why()}")
             time.sleep(0.02)
 
-    def raise_if_ended(self) -> None:
-        if self._process.poll() is not None:
-            raise MarserveError(f"HAProxy ended by itself{self._why()}")
+    def wait(self, stopping: Flag) -> int | None:
+        """None once `stopping` is set; before that, with what its master process has ended (`Popen.returncode`)."""
+        while not stopping:
+            if (code := self._process.poll()) is not None:
+                return code
+            time.sleep(0.1)
+        return None
 
     def stop(self, drain: float) -> None:
         """New connections are refused at once; requests get `drain` seconds to end."""

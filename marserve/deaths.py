@@ -1,0 +1,46 @@
+"""How often a process may die by itself: each time it is started again, unless that happens too often."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+
+from marserve.errors import MarserveError
+
+MOST = 3  # within PERIOD; one more is too many
+PERIOD = 60.0  # seconds
+
+
+class Deaths:
+    """Of one process and those that came in its place."""
+
+    def __init__(self, what: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.what = what
+        self._clock = clock
+        self._times: deque[float] = deque(maxlen=MOST)
+        self.total = 0
+
+    def count(self, code: int, hint: str = "") -> None:
+        """One more, with what `Popen.returncode` says; tells it on standard output.
+
+        Raises MarserveError, with `hint` at its end, where that is too often.
+        """
+        now = self._clock()
+        ended = f"{self.what} ended by itself {how(code)}"
+        if len(self._times) == MOST and now - self._times[0] < PERIOD:
+            raise MarserveError(f"{ended}, and {MOST} times more within {PERIOD:.0f} s before{hint}")
+        self._times.append(now)
+        self.total += 1
+        print(f"{ended}: it is started again", flush=True)
+
+
+def how(code: int) -> str:
+    """`with exit code 1`, or `by SIGKILL`."""
+    if code >= 0:
+        return f"with exit code {code}"
+    try:
+        return f"by {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal
+        return f"by signal {-code}"
