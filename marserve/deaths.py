@@ -28,19 +28,19 @@ class Deaths:
         Raises MarserveError, with `hint` at its end, where that is too often.
         """
         now = self._clock()
-        ended = f"{self.what} ended by itself {how(code)}"
+        ended = f"{self.what} ended by itself ({how(code)})"
         if len(self._times) == MOST and now - self._times[0] < PERIOD:
-            raise MarserveError(f"{ended}, and {MOST} times more within {PERIOD:.0f} s before{hint}")
+            raise MarserveError(f"{ended}, for the {MOST + 1}th time within {PERIOD:.0f} s{hint}")
         self._times.append(now)
         self.total += 1
         print(f"{ended}: it is started again", flush=True)
 
 
 def how(code: int) -> str:
-    """`with exit code 1`, or `by SIGKILL`."""
+    """`exit code 1`, or `SIGKILL`."""
     if code >= 0:
-        return f"with exit code {code}"
+        return f"exit code {code}"
     try:
-        return f"by {signal.Signals(-code).name}"
+        return signal.Signals(-code).name
     except ValueError:  # a real-time signal
-        return f"by signal {-code}"
+        return f"signal {-code}"

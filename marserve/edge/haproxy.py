@@ -225,7 +225,7 @@ def _backends(spec: Spec, server: Addresses) -> Iterator[str]:
   option httpchk
   http-check send meth GET uri /health ver HTTP/1.1 hdr Host localhost
   http-check expect {expect}
-  server server {server.metrics} check inter 500ms fastinter 100ms fall 3 rise 1"""
+  server server {server.metrics} check inter 500ms fastinter 100ms downinter 200ms fall 3 rise 1"""
     for suffix, model in (("", spec.model), *((f".{name}", limits) for name, limits in spec.models.items())):
         rest, grpc = f"rest{suffix}", f"grpc{suffix}"
         yield _backend(rest, model, server.rest, Refusal.rest, _late_rest(rest))
