@@ -70,7 +70,8 @@ def serve(options: Options) -> None:
     rundir.make()
     failed, left = True, 0
     try:
-        rundir.write_state(State(os.getpid(), ready=False, grace=grace))
+        known = State(os.getpid(), ready=False, grace=grace, **_paths(options, state))
+        rundir.write_state(known)
         behind = replace(listening, metrics=free_loopback())
         plain = {(one.name, one.version): settings(one, overrides, properties) for one in archives}
         keeper = Keeper(state, started_with, plain)
@@ -92,7 +93,7 @@ def serve(options: Options) -> None:
                     if keeper.failure:
                         print(f"note: what is served is not kept for the next start: {keeper.failure}", flush=True)
                     with _edge(options, listening) as edge:
-                        rundir.write_state(State(os.getpid(), ready=True, grace=grace))
+                        rundir.write_state(replace(known, ready=True))
                         server.wait(Either(stopping, edge))
                         if not stopping:
                             raise MarserveError("the edge ended by itself: the server is stopped")
@@ -117,6 +118,11 @@ class Either:
 
     def __bool__(self) -> bool:
         return bool(self._stopping) or (self._edge is not None and self._edge.poll() is not None)
+
+
+def _paths(options: Options, state: StateFile) -> dict[str, str]:
+    overrides = str(options.overrides.resolve()) if options.overrides else ""
+    return {"model_store": str(options.model_store.resolve()), "overrides": overrides, "kept": str(state.path)}
 
 
 def _edge(options: Options, listening: Addresses) -> AbstractContextManager[subprocess.Popen[bytes] | None]:

@@ -53,7 +53,7 @@ class StateFile:
     """`$XDG_STATE_HOME/marserve/PORT.json` or `~/.local/state/marserve/PORT.json`, for this user's eyes only."""
 
     def __init__(self, port: int, model_store: Path) -> None:
-        self.path = Path(os.environ.get("XDG_STATE_HOME") or _default_folder(), "marserve", f"{port}.json")
+        self.path = folder() / f"{port}.json"
         self._store = str(model_store.resolve())
 
     def read(self) -> State | None:
@@ -158,6 +158,11 @@ def digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
+
+
+def folder() -> Path:
+    """Of what outlives a server."""
+    return Path(os.environ.get("XDG_STATE_HOME") or _default_folder(), "marserve").absolute()
 
 
 def _default_folder() -> Path:
