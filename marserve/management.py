@@ -54,6 +54,11 @@ class Version:
         """How many workers can answer."""
         return sum(worker.state == READY for worker in self.workers)
 
+    @property
+    def since(self) -> str:
+        """When its eldest worker was started, as that says it; TorchServe counts one that has died as the same."""
+        return min((worker.started for worker in self.workers), default="")
+
 
 SETTINGS = ("minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout", "startupTimeout")
 

@@ -52,8 +52,8 @@ class Plan:
 class StateFile:
     """`$XDG_STATE_HOME/marserve/PORT.json` or `~/.local/state/marserve/PORT.json`, for this user's eyes only."""
 
-    def __init__(self, port: int, model_store: Path) -> None:
-        self.path = folder() / f"{port}.json"
+    def __init__(self, port: int, model_store: Path, path: Path | None = None) -> None:
+        self.path = path or folder() / f"{port}.json"
         self._store = str(model_store.resolve())
 
     def read(self) -> State | None:
@@ -101,6 +101,8 @@ class Keeper:
         """A version counts from when one of its workers is ready, or when it wants none."""
         served = {(one.model, one.version): one for one in versions}
         ready = {key for key, one in served.items() if one.ready or one.settings["minWorkers"] == 0}
+        for key in ready - self._known:
+            self._digests.pop(Path(served[key].archive).name, None)  # it may have been replaced since it was served
         self._known = (self._known | ready) & set(served)
         kept = [_differences(served[key], self._plain) for key in sorted(self._known)]
         self._paths |= {one.archive: self._store / one.archive for one in kept}
@@ -113,7 +115,7 @@ class Keeper:
                 self.failure = f"cannot write {self._file.path}: {error.strerror}"
 
     def _digest(self, path: Path) -> str:
-        """Of the file as it was when it was first seen."""
+        """Of the file as it was when a version of it was first seen."""
         if path.name not in self._digests:
             self._digests[path.name] = digest(path)
         return self._digests[path.name]
