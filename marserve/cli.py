@@ -15,6 +15,7 @@ from rich.table import Table
 
 from marserve.edge.cli import edge_app, keys_app
 from marserve.errors import MarserveError
+from marserve.models.cli import models_app
 from marserve.settings import DEFAULT_PORT
 from marserve.terminal import console, plain, short
 
@@ -29,6 +30,7 @@ pool_app = typer.Typer(help="Pools of images for random challenges.", no_args_is
 app.add_typer(pool_app, name="pool")
 app.add_typer(edge_app, name="edge")
 app.add_typer(keys_app, name="keys")
+app.add_typer(models_app, name="models")
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="The REST port.")]
 

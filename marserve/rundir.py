@@ -16,11 +16,15 @@ from marserve.errors import MarserveError
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What `marserve stop` and a detaching `marserve serve` need to know."""
+    """What `marserve stop`, a detaching `marserve serve` and `marserve models` need to know."""
 
     pid: int
     ready: bool
     grace: float = 0.0  # seconds that it may take to end, beyond what stopping takes
+    # Absolute paths, of a server alone.
+    model_store: str = ""
+    overrides: str = ""  # the folder with them, if they count
+    kept: str = ""  # the file with what is served (state.py)
 
 
 _MAX_SOCKET_PATH = 107  # bytes that a Unix socket's address holds

@@ -67,7 +67,8 @@ def serve(options: Options) -> None:
     rundir.make()
     failed, left = True, 0
     try:
-        rundir.write_state(State(os.getpid(), ready=False, grace=grace))
+        known = State(os.getpid(), ready=False, grace=grace, **_paths(options, state))
+        rundir.write_state(known)
         behind = replace(listening, metrics=free_loopback())
         plain = {(one.name, one.version): settings(one, overrides, properties) for one in archives}
         keeper = Keeper(state, first, plain)
@@ -88,7 +89,7 @@ def serve(options: Options) -> None:
                     if keeper.failure:
                         print(f"note: what is served is not kept for the next start: {keeper.failure}", flush=True)
                     with _edge(options, listening, edge_deaths) as edge:
-                        rundir.write_state(State(os.getpid(), ready=True, grace=grace))
+                        rundir.write_state(replace(known, ready=True))
                         while not stopping:
                             server.tend(stopping)
                             if edge and not stopping:
@@ -105,6 +106,11 @@ def serve(options: Options) -> None:
         print(f"stopped, with {left} requests unanswered" if left else "stopped", flush=True)
     finally:
         rundir.remove(keep_logs=failed)
+
+
+def _paths(options: Options, state: StateFile) -> dict[str, str]:
+    overrides = str(options.overrides.resolve()) if options.overrides else ""
+    return {"model_store": str(options.model_store.resolve()), "overrides": overrides, "kept": str(state.path)}
 
 
 def _edge(options: Options, listening: Addresses, deaths: Deaths) -> AbstractContextManager[child.Edge | None]:

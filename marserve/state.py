@@ -52,8 +52,8 @@ class Plan:
 class StateFile:
     """`$XDG_STATE_HOME/marserve/PORT.json` or `~/.local/state/marserve/PORT.json`, for this user's eyes only."""
 
-    def __init__(self, port: int, model_store: Path) -> None:
-        self.path = Path(os.environ.get("XDG_STATE_HOME") or _default_folder(), "marserve", f"{port}.json")
+    def __init__(self, port: int, model_store: Path, path: Path | None = None) -> None:
+        self.path = path or folder() / f"{port}.json"
         self._store = str(model_store.resolve())
 
     def read(self) -> State | None:
@@ -103,6 +103,8 @@ class Keeper:
         """A version counts from when one of its workers is ready, or when it wants none; as the default too."""
         served = {(one.model, one.version): one for one in versions}
         ready = {key for key, one in served.items() if one.ready or one.settings["minWorkers"] == 0}
+        for key in ready - self._known:
+            self._digests.pop(Path(served[key].archive).name, None)  # it may have been replaced since it was served
         self._known = (self._known | ready) & set(served)
         self._defaults |= {model: version for model, version in self._known if served[model, version].default}
         kept = [self._differences(served[key]) for key in sorted(self._known)]
@@ -122,7 +124,7 @@ class Keeper:
         return Kept(one.model, one.version, Path(one.archive).name, default, settings)
 
     def _digest(self, path: Path) -> str:
-        """Of the file as it was when it was first seen."""
+        """Of the file as it was when a version of it was first seen."""
         if path.name not in self._digests:
             self._digests[path.name] = digest(path)
         return self._digests[path.name]
@@ -169,6 +171,11 @@ def digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
+
+
+def folder() -> Path:
+    """Of what outlives a server."""
+    return Path(os.environ.get("XDG_STATE_HOME") or _default_folder(), "marserve").absolute()
 
 
 def _default_folder() -> Path:
