@@ -17,6 +17,7 @@ from marserve.edge.cli import edge_app, keys_app
 from marserve.errors import MarserveError
 from marserve.settings import DEFAULT_PORT
 from marserve.terminal import console, plain, short
+from marserve.trust.cli import add_commands
 
 app = typer.Typer(
     help="Serve trained models on TorchServe, without PyTorch.",
@@ -29,6 +30,7 @@ pool_app = typer.Typer(help="Pools of images for random challenges.", no_args_is
 app.add_typer(pool_app, name="pool")
 app.add_typer(edge_app, name="edge")
 app.add_typer(keys_app, name="keys")
+add_commands(app)
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="The REST port.")]
 

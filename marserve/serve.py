@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from marserve import background
@@ -28,6 +30,7 @@ from marserve.rundir import RunDir, State
 from marserve.settings import DEFAULT_PORT, Addresses, addresses, check_free, free_loopback, read_properties
 from marserve.state import Keeper, Plan, StateFile, plan
 from marserve.torchserve import TorchServe
+from marserve.trust import admission
 
 DETACH_TIMEOUT = 150.0  # seconds; longer than a server waits for its own models
 STOP_TIMEOUT = 15.0  # seconds that an end takes beyond its grace period
@@ -58,7 +61,9 @@ def serve(options: Options) -> None:
     state = StateFile(listening.rest.port, options.model_store)
     # With `models=` TorchServe has settings that a snapshot would replace.
     fresh = options.fresh or bool(options.models) or "models" in properties
-    started_with = plan(options.model_store, options.models, None if fresh else state.read())
+    trusted = admission.required(properties, options.config)
+    admit = partial(admission.admit, trusted=trusted)
+    started_with = plan(options.model_store, options.models, None if fresh else state.read(), admit)
     archives = started_with.archives
     overrides = find_overrides(options.overrides, archives) if options.overrides else {}
     grace = options.grace
@@ -70,6 +75,8 @@ def serve(options: Options) -> None:
     rundir.make()
     failed, left = True, 0
     try:
+        if trusted:
+            shutil.copyfile(trusted, rundir.trusted)
         rundir.write_state(State(os.getpid(), ready=False, grace=grace))
         behind = replace(listening, metrics=free_loopback())
         plain = {(one.name, one.version): settings(one, overrides, properties) for one in archives}
