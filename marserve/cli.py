@@ -18,6 +18,7 @@ from marserve.errors import MarserveError
 from marserve.models.cli import models_app
 from marserve.settings import DEFAULT_PORT
 from marserve.terminal import console, plain, short
+from marserve.trust.cli import add_commands
 
 app = typer.Typer(
     help="Serve trained models on TorchServe, without PyTorch.",
@@ -31,6 +32,7 @@ app.add_typer(pool_app, name="pool")
 app.add_typer(edge_app, name="edge")
 app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
+add_commands(app)
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="The REST port.")]
 

@@ -55,6 +55,7 @@ class RunDir:
         self.slots = self.root / "slots"  # the workers' shared memory
         self.classes = self.root / "classes"  # what goes before TorchServe's own
         self.config = self.root / "config.properties"
+        self.trusted = self.root / "trusted.pem"  # public keys; there where signatures are asked for
         self.output = base / f"{self.prefix}{port}.out"  # what a detached server prints
         self._state = self.root / "state.json"
         self._lock_file = base / f"{self.prefix}{port}.lock"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from marserve import background
@@ -25,6 +27,7 @@ from marserve.server import Server
 from marserve.settings import DEFAULT_PORT, Addresses, addresses, check_free, free_loopback, read_properties
 from marserve.state import Keeper, StateFile, plan
 from marserve.summary import summary, write_examples
+from marserve.trust import admission
 
 DETACH_TIMEOUT = 150.0  # seconds; longer than a server waits for its own models
 STOP_TIMEOUT = 15.0  # seconds that an end takes beyond its grace period
@@ -55,7 +58,9 @@ def serve(options: Options) -> None:
     state = StateFile(listening.rest.port, options.model_store)
     # With `models=` TorchServe has settings that a snapshot would replace.
     fresh = options.fresh or bool(options.models) or "models" in properties
-    first = plan(options.model_store, options.models, None if fresh else state.read())
+    trusted = admission.required(properties, options.config)
+    admit = partial(admission.admit, trusted=trusted)
+    first = plan(options.model_store, options.models, None if fresh else state.read(), admit)
     archives = first.archives
     overrides = find_overrides(options.overrides, archives) if options.overrides else {}
     grace = options.grace
@@ -67,6 +72,8 @@ def serve(options: Options) -> None:
     rundir.make()
     failed, left = True, 0
     try:
+        if trusted:
+            shutil.copyfile(trusted, rundir.trusted)
         known = State(os.getpid(), ready=False, grace=grace, **_paths(options, state))
         rundir.write_state(known)
         behind = replace(listening, metrics=free_loopback())
@@ -79,7 +86,18 @@ def serve(options: Options) -> None:
             Pages(listening.metrics, {"/metrics": metrics.page, "/health": health.page}) as pages,
         ):
             images = pools(options.pool, archives, rundir)
-            server = Server(rundir, properties, behind, first, images, overrides, keeper, health, deaths)
+            server = Server(
+                rundir,
+                properties,
+                behind,
+                first,
+                lambda last: plan(options.model_store, list(last.archives), last, admit),
+                images,
+                overrides,
+                keeper,
+                health,
+                deaths,
+            )
             try:
                 pages.start()  # a process that has threads should not fork, where it need not
                 health.start()

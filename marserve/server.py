@@ -12,7 +12,7 @@ from marserve.health import Health
 from marserve.overrides import Overrides
 from marserve.rundir import RunDir
 from marserve.settings import Addresses, check_free
-from marserve.state import Keeper, Plan, plan
+from marserve.state import Keeper, Plan, State
 from marserve.torchserve import TorchServe
 
 PORTS_TIMEOUT = 5.0  # seconds until the kernel has taken the ports of killed processes back
@@ -28,6 +28,7 @@ class Server:
         properties: Mapping[str, str],
         addresses: Addresses,
         first: Plan,
+        again: Callable[[State], Plan],
         pools: Mapping[str, str],
         overrides: Mapping[str, Overrides],
         keeper: Keeper,
@@ -37,8 +38,8 @@ class Server:
         self._rundir = rundir
         self._properties = properties
         self._addresses = addresses
-        self._store = first.archives[0].path.parent
         self._plan = first
+        self._again = again
         self._pools = pools
         self._overrides = overrides
         self._keeper = keeper
@@ -97,7 +98,7 @@ class Server:
         check_free(self._addresses.all(), PORTS_TIMEOUT)
         self._rundir.renew()
         if state := self._keeper.last:
-            self._plan = plan(self._store, list(state.archives), state)
+            self._plan = self._again(state)
             # What `models=` said is in there. TorchServe takes that, or what is restored.
             self._properties = {key: value for key, value in self._properties.items() if key != "models"}
         self._torchserve = self._start()

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from marserve.archive import Archive, find_archives
+from marserve.archive import Archive, find_archives, read_intact
 from marserve.errors import MarserveError
 from marserve.management import SETTINGS, Version
 
@@ -130,13 +130,15 @@ class Keeper:
         return self._digests[path.name]
 
 
-def plan(model_store: Path, names: list[str], state: State | None) -> Plan:
+def plan(
+    model_store: Path, names: list[str], state: State | None, read: Callable[[Path], Archive] = read_intact
+) -> Plan:
     """The archives named, or all; with a state, those of them that were served, as they were, and those that are new.
 
     Raises MarserveError as `find_archives` does.
     """
     if state is None:
-        return Plan(find_archives(model_store, names))
+        return Plan(find_archives(model_store, names, read))
     paths = {path.name: path for path in sorted(model_store.glob("*.mar")) if not names or path.name in names}
     if names and not paths:
         raise MarserveError(f"nothing is left in {model_store} of {', '.join(names)}")
@@ -145,7 +147,7 @@ def plan(model_store: Path, names: list[str], state: State | None) -> Plan:
     left_out = [paths[name] for name in sorted(same - {kept.archive for kept in served})]
     if paths and len(left_out) == len(paths):
         raise MarserveError(f"every model of {model_store} was unregistered: --fresh serves them all again")
-    found = find_archives(model_store, [path.stem for path in paths.values() if path not in left_out])
+    found = find_archives(model_store, [path.stem for path in paths.values() if path not in left_out], read)
     own = {archive.path.name: archive for archive in found}
     archives = [archive for archive in found if archive.path.name not in same]
     archives += [replace(own[kept.archive], name=kept.model) for kept in served]
