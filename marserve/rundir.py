@@ -49,6 +49,7 @@ class RunDir:
         self.examples = self.root / "examples"
         self.metrics = self.root / "metrics"  # the workers' files; those of workers that have ended stay
         self.slots = self.root / "slots"  # the workers' shared memory
+        self.taps = self.root / "taps"  # where a shadow asks workers for copies
         self.classes = self.root / "classes"  # what goes before TorchServe's own
         self.config = self.root / "config.properties"
         self.output = base / f"{self.prefix}{port}.out"  # what a detached server prints
@@ -83,7 +84,7 @@ class RunDir:
             folder.mkdir(mode=0o700)
 
     def folders(self) -> tuple[Path, ...]:
-        return (self.root, self.logs, self.temporary, self.examples, self.metrics, self.slots)
+        return (self.root, self.logs, self.temporary, self.examples, self.metrics, self.slots, self.taps)
 
     def write_state(self, state: State) -> None:
         part = self._state.with_suffix(".part")
