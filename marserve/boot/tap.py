@@ -85,29 +85,33 @@ class Tap:
         try:
             self._hand_over(batch, reply, seconds)
         except ConnectionError:  # that shadow has ended; another one may have begun meanwhile
-            self._close()
+            self.close()
             self._connect()
             with suppress(ConnectionError):
                 self._hand_over(batch, reply, seconds)
         except Exception:
             logging.getLogger(__name__).warning("no more requests are copied", exc_info=True)
-            self._close()
+            self.close()
             self._name = ""
 
     def _connect(self) -> None:
         try:
             tap = json.loads((self._folder / self._name).read_bytes())
             wanted = int(float(tap["sample"]) * 2**32)
-            found = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            found.setblocking(False)
+            path = str(self._folder / tap["socket"])
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError):  # none, nearly always
+            return
+        found = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, IN_FLIGHT)
-            found.connect(str(self._folder / tap["socket"]))
-        except (OSError, ValueError, LookupError, TypeError, ArithmeticError):  # none, or left by one that is gone
+            found.connect(path)
+        except OSError:  # left by a shadow that is gone
+            found.close()
             return
         self._socket, self._wanted = found, wanted
         self._seen = self._sampled = 0
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if self._socket is not None:
             self._socket.close()
         self._socket = None

@@ -33,8 +33,8 @@ def find(management: Management, model: str, version: str) -> Version:
     versions = [one for one in management.versions() if one.model == model]
     found = next((one for one in versions if one.version == version), None)
     if found is None:
-        known = ", ".join(one.version for one in versions)
-        raise MarserveError(f"{model} has no version {version} there: " + (f"it has {known}" if known else "no model"))
+        known = f"it has {', '.join(one.version for one in versions)}" if versions else "no model of that name"
+        raise MarserveError(f"{model} has no version {version} there: {known}")
     return found
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +18,16 @@ import grpc
 import httpx
 import pytest
 
+from marserve.errors import MarserveError
+from marserve.management import Management
 from marserve.protos import inference_pb2, inference_pb2_grpc
-from marserve.rollout import shadow
+from marserve.rollout import priority, shadow
 from marserve.rollout.outcome import Options, Outcome
 from marserve.rundir import RunDir
-from marserve.settings import addresses
+from marserve.settings import Address, addresses
 from tests.e2e.server import Server, serving
 from tests.e2e.test_boot import write_bare
+from tests.paths import ROOT
 
 # Its label is a digest of all that it sees of a request; the second version is slow, wrong or failing where it is told.
 TWIN = """
@@ -42,7 +50,7 @@ class Twin:
         own = {name: value for name, value in headers.items() if name.lower() in ("x-own", "explain")}
         word, _, argument = b" ".join(map(bytes, row.values())).partition(b" ")
         digest = hashlib.sha256(json.dumps([seen, kinds, own], sort_keys=True).encode()).hexdigest()[:8]
-        reply = {"label": digest, "probabilities": {"yes": 0.75, "no": 0.25}, "seen": [seen, kinds, own]}
+        reply = {"label": digest, "probabilities": {"yes": 0.75, "no": 0.25}}
         if self.second and word == b"differ":
             reply |= {"label": "another", "probabilities": {"yes": 0.25, "no": 0.75}}
         if self.second and word == b"fail":
@@ -152,3 +160,82 @@ def test_every_form_of_a_request_reaches_the_candidate_as_it_was(twins: Server, 
     found = json.loads((tmp_path / "report" / "report.json").read_text())
     assert (outcome.seen, outcome.compared) == (12, 12)
     assert outcome.agreed, found["labels"]
+
+
+# What a terminal runs.
+ALONE = """
+import sys
+from pathlib import Path
+from marserve.rollout import shadow
+from marserve.rollout.outcome import Options
+from marserve.settings import addresses
+
+print(shadow.run(Options("twin", "2.0", addresses({}, int(sys.argv[1])), 60, report=Path(sys.argv[2]))).verdict)
+"""
+
+
+@contextmanager
+def alone(server: Server, report: Path) -> Iterator[subprocess.Popen[str]]:
+    """A shadow that a signal ends; it has compared a few answers."""
+    command = [sys.executable, "-c", ALONE, str(server.port), str(report)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        while not (RunDir(server.port).taps / "twin@1.0").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        for number in range(5):
+            httpx.post(f"{server.url}{URL}", content=b"%d" % number).raise_for_status()
+        time.sleep(1)
+        yield process
+
+
+def workers(server: Server) -> list[int]:
+    management = Management(Address("127.0.0.1", server.port + 1))
+    try:
+        return priority.pids(priority.find(management, "twin", "2.0"))
+    finally:
+        management.close()
+
+
+def test_ctrl_c_ends_it_with_a_report(twins: Server, tmp_path: Path) -> None:
+    with alone(twins, tmp_path / "report") as process:
+        assert priority.lowered(workers(twins))
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    assert said == "2.0 agrees with 1.0 of twin: 0 of 5 answers differ (0.00%, the limit is 1.00%)\n"
+    assert (tmp_path / "report" / "report.md").exists()
+    assert not list(RunDir(twins.port).taps.iterdir())
+    assert not priority.lowered(workers(twins))
+
+
+def test_after_a_killed_shadow_all_is_as_before(twins: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    with alone(twins, tmp_path / "killed") as process:
+        process.kill()
+    for number in range(20):
+        assert httpx.post(f"{twins.url}{URL}", content=b"%d" % number).status_code == 200
+    before = workers(twins)
+    assert priority.lowered(before) == before
+    with monkeypatch.context() as patch:  # as for anybody but root
+        patch.setattr(os, "sched_setscheduler", refuse)
+        said = priority.restore(addresses({}, twins.port).management, RunDir(twins.port).slots, "twin", "2.0")
+    assert said == "replaced one worker, which had run at the lowest priority"
+    assert not priority.lowered(workers(twins))
+    assert not set(workers(twins)) & set(before)
+    outcome = shadowed(twins, tmp_path / "report", lambda client: post(client, "x"), seconds=3.0)
+    assert (outcome.seen, outcome.compared, outcome.agreed) == (1, 1, True)
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "said"),
+    [
+        ("twin", "3.0", "twin has no version 3.0 there: it has 1.0, 2.0"),
+        ("other", "1.0", "other has no version 1.0 there: no model of that name"),
+        ("twin", "1.0", "twin 1.0 answers all requests already: nothing to shadow"),
+    ],
+)
+def test_what_cannot_be_shadowed(twins: Server, tmp_path: Path, model: str, version: str, said: str) -> None:
+    with pytest.raises(MarserveError, match=said):
+        shadow.run(Options(model, version, addresses({}, twins.port), 5, report=tmp_path / "report"))
+    assert not (tmp_path / "report").exists()
