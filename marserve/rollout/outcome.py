@@ -43,11 +43,12 @@ class Outcome:
     disagreements: int
     agreed: bool
     verdict: str
+    note: str  # what became of the candidate's workers, or nothing
     report: Path
 
     @classmethod
     def of(
-        cls, options: Options, old: str, traffic: Traffic, compared: int, disagreements: int, report: Path
+        cls, options: Options, old: str, traffic: Traffic, compared: int, disagreements: int, note: str, report: Path
     ) -> Outcome:
         new, agreed = options.version, False
         if compared:
@@ -60,7 +61,7 @@ class Outcome:
             why = "no request came" if not traffic.seen else "no answer came" if traffic.sampled else "none was sampled"
             verdict = f"{new} was not compared with {old} of {options.model}: {why}"
         dropped = traffic.sampled - compared
-        return cls(options.model, old, new, *traffic, dropped, compared, disagreements, agreed, verdict, report)
+        return cls(options.model, old, new, *traffic, dropped, compared, disagreements, agreed, verdict, note, report)
 
     @property
     def disagreement(self) -> float:

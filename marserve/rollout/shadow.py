@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -48,12 +48,15 @@ def run(options: Options) -> Outcome:
     started = time.monotonic()
     receiver = Receiver(rundir.taps, options.model, old, options.sample, backlog)
     with watch, _replaying(options, backlog, comparison), receiver, suppress(KeyboardInterrupt):
-        _wait(options, receiver, comparison)
+        _wait(options, rundir, receiver, comparison)
     seconds = time.monotonic() - started
-    said = priority.restore(options.addresses.management, rundir.slots, options.model, options.version)
+    try:
+        note = priority.restore(options.addresses.management, rundir.slots, options.model, options.version)
+    except MarserveError as error:  # the server has ended meanwhile: what was found is told all the same
+        note = str(error)
     traffic = Traffic(seconds, receiver.seen, receiver.sampled)
-    outcome = Outcome.of(options, old, traffic, comparison.compared, comparison.disagreements, folder)
-    shadow_report.write(outcome, options, comparison, (watch.old_cost.per_request, watch.new_cost.per_request), said)
+    outcome = Outcome.of(options, old, traffic, comparison.compared, comparison.disagreements, note, folder)
+    shadow_report.write(outcome, options, comparison, (watch.old_cost.per_request, watch.new_cost.per_request))
     return outcome
 
 
@@ -141,17 +144,16 @@ def _replaying(options: Options, backlog: Backlog, comparison: Comparison) -> It
             thread.join()
 
 
-def _wait(options: Options, receiver: Receiver, comparison: Comparison) -> None:
+def _wait(options: Options, rundir: RunDir, receiver: Receiver, comparison: Comparison) -> None:
+    """Until the time is over, or the server has ended. Says how it goes, on a terminal."""
     out = console()
     end = time.monotonic() + options.seconds
     title = f"shadow of {plain(options.model)} {plain(options.version)}"
-    if not out.is_terminal:
-        time.sleep(options.seconds)
-        return
-    with out.status(title) as status:
-        while (left := end - time.monotonic()) > 0:
-            status.update(
-                f"{title}: {left:.0f} s left, {receiver.seen:,} requests, {comparison.compared:,} compared, "
-                f"{comparison.disagreements:,} differ (Ctrl-C ends it)"
-            )
+    with out.status(title) if out.is_terminal else nullcontext() as status:
+        while (left := end - time.monotonic()) > 0 and rundir.running():
+            if status:
+                status.update(
+                    f"{title}: {left:.0f} s left, {receiver.seen:,} requests, {comparison.compared:,} compared, "
+                    f"{comparison.disagreements:,} differ (Ctrl-C ends it)"
+                )
             time.sleep(min(0.5, left))

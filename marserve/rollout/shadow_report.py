@@ -27,8 +27,8 @@ _NOTES = {
 }
 
 
-def write(outcome: Outcome, options: Options, comparison: Comparison, costs: Costs, said: str) -> None:
-    """Into the outcome's folder. `said` is what became of the candidate's priority. Raises MarserveError."""
+def write(outcome: Outcome, options: Options, comparison: Comparison, costs: Costs) -> None:
+    """Into the outcome's folder. Raises MarserveError."""
     found = figures(outcome, options, comparison, costs)
     folder = outcome.report
     try:
@@ -42,7 +42,7 @@ def write(outcome: Outcome, options: Options, comparison: Comparison, costs: Cos
         if comparison.drifts:
             shadow_plots.drift(comparison.drifts, folder / "drift.svg")
             plots.append("drift.svg")
-        (folder / "report.md").write_text(markdown(found, plots, said))
+        (folder / "report.md").write_text(markdown(found, plots))
     except OSError as error:
         raise MarserveError(f"{outcome.verdict}; cannot write its report to {folder}: {error.strerror}") from None
 
@@ -74,7 +74,7 @@ def figures(outcome: Outcome, options: Options, comparison: Comparison, costs: C
     }
 
 
-def markdown(found: Mapping[str, Any], plots: list[str], said: str) -> str:
+def markdown(found: Mapping[str, Any], plots: list[str]) -> str:
     old, new = (_cell(found[name]) for name in ("old", "new"))
     lines = [
         f"# {_cell(found['model'])}: {new} in the shadow of {old}",
@@ -118,7 +118,7 @@ def markdown(found: Mapping[str, Any], plots: list[str], said: str) -> str:
         ]
         lines += ["", "## Examples", "", f"The {EXAMPLES} largest differences.", ""]
         lines += _table(("request", "differs in", old, new, "largest difference"), rows)
-    return "\n".join([*lines, "", *([f"At the end: {said}.", ""] if said else [])])
+    return "\n".join([*lines, "", *([f"At the end: {_cell(found['note'])}.", ""] if found["note"] else [])])
 
 
 def _latency(found: Mapping[str, Any], old: str, new: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from marserve.boot import tap, wire
 from marserve.rollout.copies import Backlog, Batch, Receiver, unpack
 
 
-def batch(ids: Sequence[str], body: bytes = b"x", **headers: str) -> wire.Batch:
-    return wire.Batch([dict(headers)] * len(ids), [{"body": body}] * len(ids), dict(enumerate(ids)))
+def batch(ids: Sequence[str], body: bytes = b"x", headers: Mapping[str, str] | None = None) -> wire.Batch:
+    return wire.Batch([dict(headers or {})] * len(ids), [{"body": body}] * len(ids), dict(enumerate(ids)))
 
 
 def reply(ids: Sequence[str], body: bytes = b"{}") -> bytes:
@@ -26,8 +26,8 @@ def reply(ids: Sequence[str], body: bytes = b"{}") -> bytes:
     return b"".join([*parts, wire._END])
 
 
-def answer(own: tap.Tap, *ids: str, body: bytes = b"x", **headers: str) -> None:
-    own.taken(batch(ids, body, **headers))
+def answer(own: tap.Tap, *ids: str, body: bytes = b"x", headers: Mapping[str, str] | None = None) -> None:
+    own.taken(batch(ids, body, headers))
     own.replied(reply(ids))
     own.answered()
 
@@ -72,7 +72,7 @@ def listening(folder: Path, sample: float = 1.0) -> Iterator[socket.socket]:
 def received(connection: socket.socket) -> list[Batch]:
     """All that waits in the connection."""
     connection.setblocking(False)
-    found = []
+    found: list[Batch] = []
     while True:
         try:
             message, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
@@ -88,7 +88,7 @@ def received(connection: socket.socket) -> list[Batch]:
 def test_a_batch_is_copied_with_its_replies(tmp_path: Path) -> None:
     own = worker(tmp_path)
     with listening(tmp_path) as listener:
-        answer(own, "a", "b", body=b"\xff" * 5_000_000, explain="True")
+        answer(own, "a", "b", body=b"\xff" * 5_000_000, headers={"explain": "True"})
         connection, _ = listener.accept()
         with connection:
             (found,) = received(connection)
@@ -126,7 +126,7 @@ def test_a_worker_of_another_version_or_of_no_archive_copies_nothing(tmp_path: P
 def test_warm_up_is_no_clients(tmp_path: Path) -> None:
     own = worker(tmp_path)
     with listening(tmp_path) as listener:
-        answer(own, "a", **{tap.WARM_UP_HEADER: "1"})
+        answer(own, "a", headers={tap.WARM_UP_HEADER: "1"})
         answer(own, "b")
         connection, _ = listener.accept()
         with connection:

@@ -37,9 +37,9 @@ JSON = st.recursive(
 )
 
 
-def asked(body: Any, status: int = 200, request_id: str = "id", **headers: str) -> Copy:
+def asked(body: Any, status: int = 200, request_id: str = "id", headers: Any = None) -> Copy:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Copy(request_id, headers, {"body": b"secret"}, Reply(status, content), 0.002)
+    return Copy(request_id, headers or {}, {"body": b"secret"}, Reply(status, content), 0.002)
 
 
 def answered(body: Any, status: int | str = 200) -> Answer:
@@ -149,7 +149,7 @@ def test_examples_are_the_largest_differences_and_say_nothing_of_a_request() -> 
 )
 def test_an_example_has_the_id_that_a_log_has(headers: dict[str, str], request_id: str) -> None:
     comparison = Comparison()
-    comparison.add(asked({"label": "a"}, **headers), answered({"label": "b"}))
+    comparison.add(asked({"label": "a"}, headers=headers), answered({"label": "b"}))
     assert comparison.examples[0].request_id == request_id
 
 

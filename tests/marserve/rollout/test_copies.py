@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from typing import Any
 
 import pytest
@@ -11,15 +12,17 @@ from hypothesis import strategies as st
 
 from marserve.boot import tap, wire
 from marserve.rollout.copies import Backlog, Copy, Reply, read_replies, unpack
-from tests.marserve.test_wire import REQUESTS, TEXT, Wire, message, original
+from tests.marserve.test_wire import REQUESTS, TEXT, Wire, message
+
+with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # it leaves its version file open
+    from ts.context import Context, RequestProcessor
+    from ts.protocol import otf_message_handler as original
 
 PHRASE = st.text(st.characters(max_codepoint=127), max_size=12)  # TorchServe miscounts others
 REPLIES = st.lists(st.tuples(st.integers(100, 599), PHRASE, TEXT, st.binary(max_size=300)), max_size=5)
 
 
 def context_of(replies: list[Any]) -> Any:
-    from ts.context import Context, RequestProcessor
-
     context = Context("name", "folder", {}, 1, None, "0.12.0")
     context.request_processor = [RequestProcessor({}) for _ in replies]
     context.stopping_criteria = None
@@ -97,7 +100,8 @@ def test_a_backlog_holds_so_many_copies_and_bytes() -> None:
 
 
 def test_a_backlog_is_for_several_threads() -> None:
-    backlog, taken = Backlog(), []
+    backlog = Backlog()
+    taken: list[str] = []
     threads = [threading.Thread(target=lambda: taken.extend(one.request_id for one in backlog)) for _ in range(4)]
     for thread in threads:
         thread.start()
