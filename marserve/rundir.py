@@ -53,6 +53,7 @@ class RunDir:
         self.examples = self.root / "examples"
         self.metrics = self.root / "metrics"  # the workers' files; those of workers that have ended stay
         self.slots = self.root / "slots"  # the workers' shared memory
+        self.taps = self.root / "taps"  # where a shadow asks workers for copies
         self.classes = self.root / "classes"  # what goes before TorchServe's own
         self.config = self.root / "config.properties"
         self.trusted = self.root / "trusted.pem"  # public keys; there where signatures are asked for
@@ -88,7 +89,7 @@ class RunDir:
             folder.mkdir(mode=0o700)
 
     def folders(self) -> tuple[Path, ...]:
-        return (self.root, self.logs, self.temporary, self.examples, self.metrics, self.slots)
+        return (self.root, self.logs, self.temporary, self.examples, self.metrics, self.slots, self.taps)
 
     def renew(self) -> None:
         """For another process in the place of one that died: its logs become NAME.1, its temporary files go."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from marserve import front_end
 from marserve.background import Flag, die_with_parent
 from marserve.boot.slots import FOLDER as SLOTS
+from marserve.boot.tap import FOLDER as TAPS
 from marserve.errors import MarserveError
 from marserve.overrides import Overrides, environment, snapshot
 from marserve.readiness import SERVER_LOG, TIMEOUT, Readiness
@@ -154,5 +155,6 @@ def _environment(rundir: RunDir, ours: Mapping[str, str]) -> dict[str, str]:
         "METRICS_LOCATION": str(rundir.logs),
         "PROMETHEUS_MULTIPROC_DIR": str(rundir.metrics),
         SLOTS: str(rundir.slots),
+        TAPS: str(rundir.taps),
         "OPENCV_LOG_LEVEL": "SILENT",  # a broken image is the client's affair, not the log's
     }
