@@ -78,7 +78,18 @@ def serve(options: Options) -> None:
             Pages(listening.metrics, {"/metrics": metrics.page, "/health": health.page}) as pages,
         ):
             images = pools(options.pool, archives, rundir)
-            server = Server(rundir, properties, behind, first, images, overrides, keeper, health, deaths)
+            server = Server(
+                rundir,
+                properties,
+                behind,
+                first,
+                images,
+                overrides,
+                keeper,
+                lambda seen: plan(options.model_store, list(seen.archives), seen),  # not what is new in the store
+                health,
+                deaths,
+            )
             try:
                 pages.start()  # a process that has threads should not fork, where it need not
                 health.start()

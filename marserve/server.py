@@ -12,7 +12,7 @@ from marserve.health import Health
 from marserve.overrides import Overrides
 from marserve.rundir import RunDir
 from marserve.settings import Addresses, check_free
-from marserve.state import Keeper, Plan, plan
+from marserve.state import Keeper, Plan, State
 from marserve.torchserve import TorchServe
 
 PORTS_TIMEOUT = 5.0  # seconds until the kernel has taken the ports of killed processes back
@@ -31,17 +31,19 @@ class Server:
         pools: Mapping[str, str],
         overrides: Mapping[str, Overrides],
         keeper: Keeper,
+        restore: Callable[[State], Plan],
         health: Health,
         deaths: Deaths,
     ) -> None:
+        """`restore` says what to serve after a death, from what `keeper` has seen last."""
         self._rundir = rundir
         self._properties = properties
         self._addresses = addresses
-        self._store = first.archives[0].path.parent
         self._plan = first
         self._pools = pools
         self._overrides = overrides
         self._keeper = keeper
+        self._restore = restore
         self._health = health
         self._deaths = deaths
         self._ready = False
@@ -97,7 +99,7 @@ class Server:
         check_free(self._addresses.all(), PORTS_TIMEOUT)
         self._rundir.renew()
         if state := self._keeper.last:
-            self._plan = plan(self._store, list(state.archives), state)
+            self._plan = self._restore(state)
             # What `models=` said is in there. TorchServe takes that, or what is restored.
             self._properties = {key: value for key, value in self._properties.items() if key != "models"}
         self._torchserve = self._start()
