@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from marserve.background import Flag
-from marserve.deaths import Deaths
+from marserve.deaths import Deaths, tell
 from marserve.errors import MarserveError
 from marserve.health import Health
 from marserve.overrides import Overrides
@@ -86,7 +86,7 @@ class Server:
                     raise
         if self._ready:
             restored = f"; restored {'; '.join(self._plan.said)}" if self._plan.said else ""
-            print(f"TorchServe is ready again after {time.monotonic() - began:.1f} s{restored}", flush=True)
+            tell(f"TorchServe is ready again after {time.monotonic() - began:.1f} s{restored}")
 
     def stop(self, at_once: Callable[[], bool]) -> None:
         self._torchserve.stop(at_once)

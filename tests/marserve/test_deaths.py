@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -45,3 +47,14 @@ def test_how(code: int, words: str) -> None:
 
 def test_a_signal_without_a_name() -> None:
     assert how(-(signal.SIGRTMIN + 1)) == f"signal {signal.SIGRTMIN + 1}"
+
+
+def test_nobody_is_there_to_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as nobody, Path(os.devnull).open("w") as nothing:
+        monkeypatch.setattr("sys.stdout", nobody)
+        deaths = Deaths("TorchServe")
+        deaths.count(1)
+        assert deaths.total == 1
+        os.dup2(nothing.fileno(), nobody.fileno())  # where its buffer goes at the end
