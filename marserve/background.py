@@ -14,7 +14,7 @@ from typing import Protocol
 from marserve.errors import MarserveError
 from marserve.rundir import RunDir
 
-_libc = ctypes.CDLL(None)  # here, since loading takes a lock: another thread may have it at the fork, for ever then
+prctl = ctypes.CDLL(None).prctl  # found here: that takes a lock, which a thread may have when another one forks
 
 
 class Flag(Protocol):
@@ -89,4 +89,4 @@ def stop(rundir: RunDir, timeout: float) -> None:
 def die_with_parent() -> None:
     """In a new process: be asked to end when the one that started it is gone, however it went (Linux, prctl(2))."""
     pr_set_pdeathsig = 1
-    _libc.prctl(pr_set_pdeathsig, signal.SIGTERM)
+    prctl(pr_set_pdeathsig, signal.SIGTERM)

@@ -6,6 +6,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from marserve.errors import MarserveError
 
@@ -33,7 +34,13 @@ class Deaths:
             raise MarserveError(f"{ended}, for the {MOST + 1}th time within {PERIOD:.0f} s{hint}")
         self._times.append(now)
         self.total += 1
-        print(f"{ended}: it is started again", flush=True)
+        tell(f"{ended}: it is started again")
+
+
+def tell(text: str) -> None:
+    """On standard output. Where nobody is left to read it, as after a terminal was closed, all goes on the same."""
+    with suppress(OSError):
+        print(text, flush=True)
 
 
 def how(code: int) -> str:

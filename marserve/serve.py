@@ -91,10 +91,12 @@ def serve(options: Options) -> None:
                 properties,
                 behind,
                 first,
-                lambda last: plan(options.model_store, list(last.archives), last, admit),
                 images,
                 overrides,
                 keeper,
+                lambda seen: plan(
+                    options.model_store, list(seen.archives), seen, admit
+                ),  # not what is new in the store
                 health,
                 deaths,
             )

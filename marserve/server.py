@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from marserve.background import Flag
-from marserve.deaths import Deaths
+from marserve.deaths import Deaths, tell
 from marserve.errors import MarserveError
 from marserve.health import Health
 from marserve.overrides import Overrides
@@ -28,21 +28,22 @@ class Server:
         properties: Mapping[str, str],
         addresses: Addresses,
         first: Plan,
-        again: Callable[[State], Plan],
         pools: Mapping[str, str],
         overrides: Mapping[str, Overrides],
         keeper: Keeper,
+        restore: Callable[[State], Plan],
         health: Health,
         deaths: Deaths,
     ) -> None:
+        """`restore` says what to serve after a death, from what `keeper` has seen last."""
         self._rundir = rundir
         self._properties = properties
         self._addresses = addresses
         self._plan = first
-        self._again = again
         self._pools = pools
         self._overrides = overrides
         self._keeper = keeper
+        self._restore = restore
         self._health = health
         self._deaths = deaths
         self._ready = False
@@ -85,7 +86,7 @@ class Server:
                     raise
         if self._ready:
             restored = f"; restored {'; '.join(self._plan.said)}" if self._plan.said else ""
-            print(f"TorchServe is ready again after {time.monotonic() - began:.1f} s{restored}", flush=True)
+            tell(f"TorchServe is ready again after {time.monotonic() - began:.1f} s{restored}")
 
     def stop(self, at_once: Callable[[], bool]) -> None:
         self._torchserve.stop(at_once)
@@ -98,7 +99,7 @@ class Server:
         check_free(self._addresses.all(), PORTS_TIMEOUT)
         self._rundir.renew()
         if state := self._keeper.last:
-            self._plan = self._again(state)
+            self._plan = self._restore(state)
             # What `models=` said is in there. TorchServe takes that, or what is restored.
             self._properties = {key: value for key, value in self._properties.items() if key != "models"}
         self._torchserve = self._start()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from marserve.deaths import Deaths
+from marserve.deaths import Deaths, tell
 from marserve.edge.process import EdgeDir, find_haproxy
 from marserve.edge.run import Options, plan
 from marserve.edge.spec import read_spec
@@ -40,11 +40,11 @@ class Edge:
     def tend(self) -> None:
         """Returns at once: the server goes on. Raises MarserveError where it ends too often."""
         if (code := self._process.poll()) is not None:
-            self._deaths.count(code)
+            self._deaths.count(code, ": the server is stopped")
             self._died = time.monotonic()
             self._process = self._start()
         elif self._died is not None and self._ready():
-            print(f"the edge is ready again after {time.monotonic() - self._died:.1f} s", flush=True)
+            tell(f"the edge is ready again after {time.monotonic() - self._died:.1f} s")
             self._died = None
 
     def stop(self) -> None:

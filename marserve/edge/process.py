@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pwd
 import re
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from marserve.background import Flag, die_with_parent
+from marserve.background import Flag, die_with_parent, prctl
 from marserve.edge.haproxy import USER
 from marserve.errors import MarserveError
 from marserve.rundir import RunDir
@@ -100,6 +99,7 @@ class HAProxy:
         """`log` is the file descriptor for its lines. The configuration is `rundir.config`."""
         self._rundir = rundir
         self._messages: IO[bytes] = rundir.messages.open("ab")
+        self._begin = rundir.messages.stat().st_size
         self._process = subprocess.Popen(
             [find_haproxy(), "-W", "-S", f"{rundir.commands},mode,600", "-f", str(rundir.config)],
             env=os.environ | {"GLIBC_TUNABLES": MALLOC},
@@ -142,7 +142,8 @@ class HAProxy:
         self._messages.close()
 
     def _why(self) -> str:
-        return f": {first_alert(self._rundir.messages.read_text(errors='replace'))} (logs: {self._rundir.logs})"
+        said = self._rundir.messages.read_bytes()[self._begin :].decode(errors="replace")
+        return f": {first_alert(said)} (logs: {self._rundir.logs})"
 
 
 def command(rundir: EdgeDir, text: str) -> str:
@@ -203,4 +204,4 @@ def _set_up() -> None:
     """In the new process. Its buffers are large and mostly empty: huge pages would make every slow client dear."""
     die_with_parent()
     pr_set_thp_disable = 41
-    ctypes.CDLL(None).prctl(pr_set_thp_disable, 1, 0, 0, 0)
+    prctl(pr_set_thp_disable, 1, 0, 0, 0)

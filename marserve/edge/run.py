@@ -14,7 +14,7 @@ from pathlib import Path
 
 from marserve import background
 from marserve.background import StopFlag
-from marserve.deaths import Deaths
+from marserve.deaths import Deaths, tell
 from marserve.edge import keys, process
 from marserve.edge.access_log import AccessLog
 from marserve.edge.haproxy import KEYS, configuration
@@ -104,7 +104,7 @@ def start(options: Options) -> None:
         path = found.spec.access_log or rundir.access_log
         deaths = Deaths("HAProxy")
         with _haproxy(rundir, path, state.grace) as haproxy:
-            print(_summary(found, path, rundir), flush=True)
+            tell(_summary(found, path, rundir))
             rundir.write_state(replace(state, ready=True))
             code = haproxy.wait(stopping)
         while code is not None:
@@ -112,11 +112,11 @@ def start(options: Options) -> None:
             deaths.count(code, f" (logs: {rundir.logs})")
             _write_keys(rundir.config, rundir.read_keys_file())  # some may have been revoked since it was written
             with _haproxy(rundir, path, state.grace) as haproxy:
-                print(f"HAProxy is ready again after {time.monotonic() - began:.1f} s", flush=True)
+                tell(f"HAProxy is ready again after {time.monotonic() - began:.1f} s")
                 code = haproxy.wait(stopping)
     finally:
         rundir.remove(keep_logs=True)
-    print("the edge is stopped", flush=True)
+    tell("the edge is stopped")
 
 
 @contextmanager
