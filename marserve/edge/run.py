@@ -13,7 +13,8 @@ from pathlib import Path
 from marserve import background
 from marserve.background import StopFlag
 from marserve.edge import keys, process
-from marserve.edge.access_log import AccessLog
+from marserve.edge.access_log import ROTATE, ROTATE_COPY, AccessLog
+from marserve.edge.candidates import MAP
 from marserve.edge.haproxy import KEYS, configuration
 from marserve.edge.process import EdgeDir, HAProxy
 from marserve.edge.spec import STDOUT, Spec, read_spec
@@ -97,13 +98,12 @@ def start(options: Options) -> None:
         rundir.write_keys_file(found.spec.keys)
         _write(found, rundir.config, process.jail(rundir.jail))
         process.check(rundir.config)
-        path = found.spec.access_log or rundir.access_log
-        with AccessLog(None if str(path) == STDOUT else path) as log:
+        with _access_log(found.spec, rundir) as log:
             haproxy = HAProxy(rundir, log.pipe)
             try:
                 log.start()
                 haproxy.wait_until_ready()
-                print(_summary(found, path, rundir), flush=True)
+                print(_summary(found, rundir), flush=True)
                 rundir.write_state(replace(state, ready=True))
                 while not stopping:
                     haproxy.raise_if_ended()
@@ -158,10 +158,11 @@ def stop(port: int) -> None:
 
 
 def _write(found: Plan, config: Path, jail: Path | None) -> None:
-    """The configuration and, beside it, the map of keys; each whole or not at all."""
+    """The configuration and, beside it, the maps of keys and of candidates; each whole or not at all."""
     entries = keys.read(found.spec.keys) if found.spec.keys else ()
     files = {
         config.with_name(KEYS): keys.as_map(entries),
+        config.with_name(MAP): "",  # who splits says it again
         config: configuration(found.spec, found.server, jail),
     }
     for path, text in files.items():
@@ -171,7 +172,15 @@ def _write(found: Plan, config: Path, jail: Path | None) -> None:
         part.replace(path)
 
 
-def _summary(found: Plan, log: Path, rundir: EdgeDir) -> str:
+def _access_log(spec: Spec, rundir: EdgeDir) -> AccessLog:
+    """A file in any case: `marserve rollout` reads it."""
+    on_stdout = str(spec.access_log) == STDOUT
+    path = rundir.logs / "access.log" if spec.access_log is None or on_stdout else spec.access_log
+    rundir.write_access_log_file(path)
+    return AccessLog(path, ROTATE_COPY if on_stdout else ROTATE, on_stdout)
+
+
+def _summary(found: Plan, rundir: EdgeDir) -> str:
     spec = found.spec
     scheme = "https" if spec.certificate else "http"
     rest = "all other models share one" if spec.models else "all models share one"
@@ -192,5 +201,6 @@ def _summary(found: Plan, log: Path, rundir: EdgeDir) -> str:
             lines.append(
                 f"note        {version.model} may take {own} s (responseTimeout), the edge waits {patience:g} s"
             )
-    access = "standard output" if str(log) == STDOUT else str(log)
+    on_stdout = str(spec.access_log) == STDOUT
+    access = "standard output" if on_stdout else str(rundir.read_access_log_file())
     return "\n".join([*lines, f"access log  {access}", f"logs        {rundir.logs}"])
