@@ -38,8 +38,8 @@ class EdgeDir(RunDir):
         self.commands = self.root / "commands.sock"
         self.options = self.root / "options.json"  # what `marserve edge reload` starts from
         self._keys_file = self.root / "keys.path"
+        self._access_log_file = self.root / "access_log.path"
         self.jail = self.root / "empty"
-        self.access_log = self.logs / "access.log"
         self.messages = self.logs / "haproxy.log"
 
     def folders(self) -> tuple[Path, ...]:
@@ -53,6 +53,20 @@ class EdgeDir(RunDir):
         with suppress(OSError):
             return Path(text) if (text := self._keys_file.read_text()) else None
         return None
+
+    def write_access_log_file(self, path: Path) -> None:
+        """Where this edge's access log is."""
+        self._access_log_file.write_text(str(path.resolve()))
+
+    def read_access_log_file(self) -> Path:
+        """A line for each request, as docs/edge.md has it; when it is full it becomes `NAME.1` and is begun anew.
+
+        Raises MarserveError where no edge is running.
+        """
+        try:
+            return Path(self._access_log_file.read_text())
+        except OSError:
+            raise MarserveError(f"no {self.what} of yours is running on port {self.port}") from None
 
     @classmethod
     def all_running(cls) -> list[EdgeDir]:
