@@ -15,7 +15,7 @@ import socket
 import struct
 import time
 from binascii import crc32
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ FOLDER = "MARSERVE_TAPS"  # in a worker's environment; no worker of a bare Torch
 WARM_UP_HEADER = "marserve-warm-up"
 LOOK_EVERY = 0.5  # seconds
 IN_FLIGHT = 1 << 14  # bytes of the socket's queue: some 40 batches
-LARGEST = 1 << 26  # bytes of a batch's copy; what waits in the queue is memory of nobody's
+LARGEST = 1 << 26  # bytes of a batch's copy: what waits in the queue is memory too
 LENGTH = struct.Struct("!I")  # of the JSON that a copy begins with
 
 
@@ -44,8 +44,7 @@ class Tap:
 
     def __init__(self, folder: str | None) -> None:
         """Without a folder nothing is ever copied."""
-        self._folder = Path(folder or os.devnull)
-        self._never = not folder
+        self._folder = folder
         self._name = ""
         self._socket: socket.socket | None = None
         self._next = 0.0
@@ -57,7 +56,7 @@ class Tap:
 
     def load(self, message: Mapping[str, Any]) -> None:
         """The model that this worker is for, from the front end's message. Its version is in the archive."""
-        if self._never:
+        if self._folder is None:
             return
         try:
             manifest = Path(os.fsdecode(message["modelPath"]), "MAR-INF", "MANIFEST.json").read_bytes()
@@ -68,7 +67,7 @@ class Tap:
     def taken(self, batch: Any) -> None:
         if self._socket is None and self._name and time.monotonic() >= self._next:
             self._next = time.monotonic() + LOOK_EVERY
-            self._connect()
+            self._safely(self._connect)
         if self._socket is not None:
             self._batch, self._began = batch, time.perf_counter()
 
@@ -78,17 +77,19 @@ class Tap:
 
     def answered(self) -> None:
         """Hand over the batch that has just been answered, if it is wanted."""
-        if self._batch is None:
-            return
-        seconds = time.perf_counter() - self._began
-        batch, reply, self._batch, self._reply = self._batch, self._reply, None, b""
+        if self._batch is not None:
+            seconds = time.perf_counter() - self._began
+            batch, reply, self._batch, self._reply = self._batch, self._reply, None, b""
+            self._safely(lambda: self._deliver(batch, reply, seconds))
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
+
+    def _safely(self, do: Callable[[], None]) -> None:
         try:
-            self._hand_over(batch, reply, seconds)
-        except ConnectionError:  # that shadow has ended; another one may have begun meanwhile
-            self.close()
-            self._connect()
-            with suppress(ConnectionError):
-                self._hand_over(batch, reply, seconds)
+            do()
         except Exception:
             logging.getLogger(__name__).warning("no more requests are copied", exc_info=True)
             self.close()
@@ -96,10 +97,9 @@ class Tap:
 
     def _connect(self) -> None:
         try:
-            tap = json.loads((self._folder / self._name).read_bytes())
-            wanted = int(float(tap["sample"]) * 2**32)
-            path = str(self._folder / tap["socket"])
-        except (OSError, ValueError, LookupError, TypeError, ArithmeticError):  # none, nearly always
+            tap = json.loads(Path(self._folder or "", self._name).read_bytes())
+            wanted, path = int(float(tap["sample"]) * 2**32), str(Path(self._folder or "", tap["socket"]))
+        except FileNotFoundError:  # nearly always
             return
         found = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
@@ -111,10 +111,14 @@ class Tap:
         self._socket, self._wanted = found, wanted
         self._seen = self._sampled = 0
 
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-        self._socket = None
+    def _deliver(self, batch: Any, reply: bytes, seconds: float) -> None:
+        try:
+            self._hand_over(batch, reply, seconds)
+        except ConnectionError:  # that shadow has ended; another one may have begun meanwhile
+            self.close()
+            self._connect()
+            with suppress(ConnectionError):
+                self._hand_over(batch, reply, seconds)
 
     def _hand_over(self, batch: Any, reply: bytes, seconds: float) -> None:
         """Raises ConnectionError where nobody listens any more."""

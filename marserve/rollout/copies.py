@@ -197,7 +197,7 @@ class Receiver:
 
     @property
     def seen(self) -> int:
-        """Requests that were answered, copied or not."""
+        """Requests that were answered, copied or not: as of the last copy of each worker that was not lost."""
         return sum(worker.seen for worker in self._workers)
 
     @property

@@ -34,26 +34,25 @@ class Replay:
     """One connection, for one thread. Never more than one request of it is in TorchServe, however long that takes."""
 
     def __init__(self, address: Address, model: str, version: str, limit: float, ending: threading.Event) -> None:
-        self._connection = HTTPConnection(address.host, address.port, timeout=limit)
+        self._address = address
         self._place = f"{quote(model, safe='')}/{quote(version, safe='')}"
         self._limit = limit
         self._ending = ending
         self._late = False
+        self._connect()
 
     def send(self, copy: Copy) -> Answer:
         """The answer, if it came within the limit (seconds)."""
         started = time.monotonic()
+        reused = self._connection.sock is not None
         try:
-            self._request(copy)
-            if not self._readable(max(0.0, started + self._limit - time.monotonic())):
-                self._late = True
-                return Answer(TIMED_OUT, b"", time.monotonic() - started)
-            reply = self._connection.getresponse()
-            return Answer(reply.status, reply.read(), time.monotonic() - started)
-        except (OSError, HTTPException) as error:
+            return self._ask(copy, started)
+        except (OSError, HTTPException, ValueError) as error:
             self._connection.close()
-            why = TIMED_OUT if isinstance(error, TimeoutError) else NO_ANSWER
-            return Answer(why, b"", time.monotonic() - started)
+            self._connect()
+            if reused and isinstance(error, ConnectionError):  # it was closed after the last reply
+                return self.send(copy)
+            return Answer(TIMED_OUT if isinstance(error, TimeoutError) else NO_ANSWER, b"", time.monotonic() - started)
 
     def settle(self) -> None:
         """Wait for an answer that is late, until TorchServe gives it up or the end has come.
@@ -69,6 +68,18 @@ class Replay:
     def close(self) -> None:
         self._connection.close()
 
+    def _connect(self) -> None:
+        """At the next request; a connection with half a request in it cannot be used again."""
+        self._connection = HTTPConnection(self._address.host, self._address.port, timeout=self._limit)
+
+    def _ask(self, copy: Copy, started: float) -> Answer:
+        self._request(copy)
+        if not self._readable(max(0.0, started + self._limit - time.monotonic())):
+            self._late = True
+            return Answer(TIMED_OUT, b"", time.monotonic() - started)
+        reply = self._connection.getresponse()
+        return Answer(reply.status, reply.read(), time.monotonic() - started)
+
     def _readable(self, seconds: float) -> bool:
         poll = select.poll()
         poll.register(self._connection.sock, select.POLLIN)
@@ -79,10 +90,10 @@ class Replay:
         content_type, body = content(copy)
         self._connection.putrequest("POST", f"/{verb}/{self._place}", skip_accept_encoding=True)
         for name, value in copy.headers.items():
-            if isinstance(value, str) and name.lower() not in _NOT_SENT and value.isprintable():
+            if isinstance(value, str) and name.lower() not in _NOT_SENT:
                 self._connection.putheader(name, value.encode("latin-1", "replace"))
         if content_type:
-            self._connection.putheader("content-type", content_type)
+            self._connection.putheader("content-type", content_type.encode("latin-1", "replace"))
         self._connection.putheader("content-length", str(len(body)))
         self._connection.endheaders(body)
 

@@ -231,7 +231,7 @@ def test_after_a_killed_shadow_all_is_as_before(twins: Server, tmp_path: Path, m
     [
         ("twin", "3.0", "twin has no version 3.0 there: it has 1.0, 2.0"),
         ("other", "1.0", "other has no version 1.0 there: no model of that name"),
-        ("twin", "1.0", "twin 1.0 answers all requests already: nothing to shadow"),
+        ("twin", "1.0", "twin 1.0 answers all requests already: there is nothing to shadow"),
     ],
 )
 def test_what_cannot_be_shadowed(twins: Server, tmp_path: Path, model: str, version: str, said: str) -> None:

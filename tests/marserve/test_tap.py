@@ -183,14 +183,25 @@ def test_a_shadow_that_is_gone_is_forgotten_and_the_next_one_is_found(tmp_path: 
     assert found.seen == 1
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"socket": "s", "sample": "x"}', '{"socket": "s", "sample": 1e999}']
-)
-def test_a_damaged_file_is_no_shadow(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"socket": "s", "sample": "x"}', '{"sample": 1e999}'])
+def test_a_damaged_file_is_no_shadow(tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture) -> None:
     own = worker(tmp_path)
     (tmp_path / "twin@1.0").write_text(content)
     answer(own, "a")
     assert own._socket is None
+    assert "no more requests are copied" in caplog.text
+
+
+def test_a_fault_while_another_shadow_is_found_costs_the_copy_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = worker(tmp_path)
+    with listening(tmp_path) as listener:
+        answer(own, "a")
+        listener.accept()[0].close()
+    (tmp_path / "twin@1.0").write_text("damaged")
+    answer(own, "b")
+    assert "no more requests are copied" in caplog.text
 
 
 def test_any_fault_costs_the_copy_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

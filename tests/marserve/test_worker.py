@@ -194,18 +194,18 @@ def test_a_replacement_waits_for_its_turn(tmp_path: Path) -> None:
         ask_until_replaced(front_end, 13)
 
 
-def test_a_shadow_gets_every_batch_also_those_of_a_replacement(tmp_path: Path) -> None:
-    backlog = Backlog()
+def test_a_shadow_goes_on_with_a_replacement(tmp_path: Path) -> None:
+    backlog = Backlog(most=10**6)
     with (
         working(tmp_path, limit=1) as (front_end, _, _),
         Receiver(tmp_path / "taps", "plain", "1.0", 1.0, backlog) as receiver,
     ):
         asked = ask_until_replaced(front_end)
         last = front_end.ask()
-        copies = [copy for copy, _ in zip(backlog, range(asked + 1), strict=False)]
-        assert [copy.bodies for copy in copies] == [{"body": b"x"}] * (asked + 1)
-        assert json.loads(copies[-1].reply.body) == last
-        assert receiver.seen == receiver.received == asked + 1
+        replies = (json.loads(copy.reply.body) for copy in backlog)
+        assert next(replies)[2] is False
+        assert last in replies  # or it waits for ever
+    assert receiver.seen <= asked + 1
 
 
 def test_what_comes_too_late_is_refused(tmp_path: Path) -> None:

@@ -126,6 +126,27 @@ def test_an_end_cuts_the_wait_short() -> None:
         go.set()
 
 
+def test_a_connection_that_was_closed_meanwhile_is_no_fault_of_the_candidate() -> None:
+    def closing(page: BaseHTTPRequestHandler) -> None:
+        reply(page)
+        page.close_connection = True  # without saying so
+
+    with candidate(closing) as (address, got):
+        sender = Replay(address, "m", "1", 5, threading.Event())
+        assert [sender.send(copy({"body": b"x"})).status for _ in range(5)] == [200] * 5
+        assert len(got) == 5
+        sender.close()
+
+
+def test_what_http_cannot_carry_is_not_sent() -> None:
+    with candidate(reply) as (address, got):
+        sender = Replay(address, "m", "1", 5, threading.Event())
+        assert sender.send(Copy("id", {"a\nb": "c"}, {"body": b"x"}, Reply(200, b""), 0.1)).status == NO_ANSWER
+        assert sender.send(copy({"body": b"x"})).status == 200
+        assert len(got) == 1
+        sender.close()
+
+
 @pytest.mark.parametrize("half", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"])
 def test_a_broken_connection_is_no_answer(half: bytes) -> None:
     def broken(page: BaseHTTPRequestHandler) -> None:
