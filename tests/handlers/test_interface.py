@@ -53,12 +53,12 @@ def test_the_recorded_model_is_served(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"task": "divination"}, 'its task are "image_classification"'),
-        ({"labels": ["red", "blue", "green"]}, "its labels are"),
-        ({"inputs": [{**RECORD["inputs"][0], "name": "image"}]}, 'its inputs are .*"pixels".* has .*"image"'),
-        ({"inputs": [{**RECORD["inputs"][0], "dtype": "float"}]}, "its inputs are"),
-        ({"outputs": [{**RECORD["outputs"][0], "shape": [None, 2]}]}, "its outputs are"),
-        ({"outputs": RECORD["outputs"] * 2}, "its outputs are"),
+        ({"task": "divination"}, 'exported: task "image_classification", .* has "divination"'),
+        ({"labels": ["red", "blue", "green"]}, "exported: labels"),
+        ({"inputs": [{**RECORD["inputs"][0], "name": "image"}]}, 'exported: inputs .*"pixels".* has .*"image"'),
+        ({"inputs": [{**RECORD["inputs"][0], "dtype": "float"}]}, "exported: inputs"),
+        ({"outputs": [{**RECORD["outputs"][0], "shape": [None, 2]}]}, "exported: outputs"),
+        ({"outputs": RECORD["outputs"] * 2}, "exported: outputs"),
         ({"more": 1}, "interface must have task, labels, inputs, outputs"),
     ],
 )

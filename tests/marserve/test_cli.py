@@ -43,7 +43,10 @@ def damaged(archive: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["serve", "stop", "top", "predict", "inspect", "evaluate", "tune", "pool", "signing-key", "sign", "verify"]),
+        (
+            [],
+            ["serve", "stop", "top", "predict", "inspect", "evaluate", "tune", "pool", "signing-key", "sign", "verify"],
+        ),
         (
             ["serve"],
             ["--model-store", "--config", "--port", "--models", "--pool", "--overrides", "--no-overrides"],
