@@ -60,7 +60,7 @@ def export(name: str, sources: Sources, output_dir: Path, notes: Notes, precisio
     check_kind(precision, name, spec.handler)
     with tempfile.TemporaryDirectory(prefix="marserve-export-") as scratch:
         if sources.archive is not None:
-            metadata, files = _from_archive(spec, sources.archive, Path(scratch))
+            metadata, files = _from_archive(spec, sources.archive, Path(scratch, "source"))
         else:
             metadata, files = _from_parts(name, spec, sources, Path(scratch))
         if "data" in metadata:
@@ -96,7 +96,7 @@ def export(name: str, sources: Sources, output_dir: Path, notes: Notes, precisio
         tests = selftest.record(read, pipeline, model, Path(scratch))
         files |= tests
         if not tests:
-            print("note: no self-test: all answers are near to reading otherwise", file=sys.stderr)
+            print("note: no self-test: no answer is far from others, or nothing is known of the task", file=sys.stderr)
         archive = output_dir / f"{name}.mar"
         try:
             archive.with_suffix(".md").write_text(write(archive, files))

@@ -35,6 +35,6 @@ def check(folder: Path, spec: HandlerSpec, network: Network | None) -> None:
     for name, value in found.items():
         if value != recorded[name]:
             raise SpecError(
-                f"this is not the model that was exported: its {name} are {json.dumps(value)}, "
+                f"this is not the model that was exported: {name} {json.dumps(value)}, "
                 f"{METADATA} has {json.dumps(recorded[name])}"
             )

@@ -164,7 +164,9 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
 ) -> None:
     """Print what is inside an archive, and whether its files are the ones that were packed."""
+    from handlers.archive import SELFTEST
     from marserve.archive import read_archive
+    from marserve.trust.signing import signature_path
 
     found = read_archive(archive)
     if as_json:
@@ -173,6 +175,8 @@ def inspect(
     else:
         out = console()
         out.print(f"{found.name}  version {found.version}")
+        own = ((SELFTEST in found.files, "self-test"), (signature_path(archive).exists(), "signature beside it"))
+        out.print(", ".join(f"{'a' if there else 'no'} {what}" for there, what in own))
         settings = {key: value for key, value in found.config.items() if key != "handler"}
         for title, section in (("TorchServe", settings), ("handler", found.handler), ("metadata", found.metadata)):
             out.print(f"\n{title}")
