@@ -60,12 +60,13 @@ def rollout(
     """
     from marserve.background import StopFlag
     from marserve.durations import seconds
-    from marserve.rollout import run, shadow
+    from marserve.rollout import run
     from marserve.rollout.canary import Options, Outcome
     from marserve.rollout.judge import Limits
-    from marserve.rollout.outcome import Options as ShadowOptions
     from marserve.rollout.show import Lines
     from marserve.settings import addresses
+    from marserve.shadow import run as shadow
+    from marserve.shadow.outcome import Options as ShadowOptions
 
     target = run.Target(_name(name, "NAME"), _name(to, "--to"), port, edge_port)
     p99 = None if max_p99 is None else 1000 * seconds(max_p99, "--max-p99", 0.001, 600)

@@ -18,9 +18,9 @@ from marserve.errors import MarserveError
 from marserve.management import Version
 from marserve.models.changing import promote
 from marserve.models.running import Running
-from marserve.rollout import priority
 from marserve.rollout.canary import Canary, Options, Outcome, Step
 from marserve.settings import addresses, read_properties
+from marserve.shadow import priority
 
 ACTION = "rollout"  # in the audit log
 
