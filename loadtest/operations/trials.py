@@ -20,10 +20,10 @@ import httpx
 
 from loadtest.errors import LoadTestError
 from loadtest.operations import traffic, variants
+from loadtest.outcome import Outcome
 from loadtest.reliability import asks
 from loadtest.reliability.stack import Stack, running
 from loadtest.reliability.traffic import Ask, Seen, percentile_ms, send
-from loadtest.reliability.trials import Outcome
 
 MODEL = "drag_pattern"
 OLD, NEW = "1.0", "2.0"

@@ -23,6 +23,7 @@ TICK = 0.5  # seconds between two looks
 MOST_HOLDS = 10  # times the hold that a step waits for `min_requests`
 HANG = 5  # times `max_p99` without an answer to what is in flight, and HANG_LEAST seconds
 HANG_LEAST, HANG_UNKNOWN = 2.0, 10.0
+LEFTOVERS = 60.0  # seconds that requests to an earlier candidate may still take
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class Canary:
         """
         outcome = Outcome()
         try:
+            self._wait_for_room(stopping)
             with Tail(self._edge.read_access_log_file()) as tail:
                 for share in self._options.steps:
                     outcome.steps.append(Step(share, self._options.hold))
@@ -103,6 +105,14 @@ class Canary:
             with suppress(MarserveError):  # an edge that is gone has no share left; any other forgets it
                 split.clear(self._edge, self._model)
         return outcome
+
+    def _wait_for_room(self, stopping: StopFlag) -> None:
+        """What an earlier candidate has left unanswered would be taken for this one's. Raises MarserveError."""
+        deadline = time.monotonic() + LEFTOVERS
+        while (left := split.in_flight(self._edge, self._model)) and not stopping:
+            if time.monotonic() > deadline:
+                raise MarserveError(f"{left} requests to an earlier candidate are unanswered still: try again later")
+            time.sleep(TICK)
 
     def _hold(self, step: Step, tail: Tail) -> Iterator[str]:
         """After each look, why the version is not good enough; ends when the step has been passed."""

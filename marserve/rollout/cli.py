@@ -64,9 +64,6 @@ def rollout(
     from marserve.rollout.canary import Options, Outcome
     from marserve.rollout.judge import Limits
     from marserve.rollout.show import Lines
-    from marserve.settings import addresses
-    from marserve.shadow import run as shadow
-    from marserve.shadow.outcome import Options as ShadowOptions
 
     target = run.Target(_name(name, "NAME"), _name(to, "--to"), port, edge_port)
     p99 = None if max_p99 is None else 1000 * seconds(max_p99, "--max-p99", 0.001, 600)
@@ -75,6 +72,10 @@ def rollout(
     compared = None
     outcome = Outcome()
     if shadow_for is not None:
+        from marserve.settings import addresses
+        from marserve.shadow import run as shadow
+        from marserve.shadow.outcome import Options as ShadowOptions
+
         lasts = seconds(shadow_for, "--shadow", 1, 24 * 3600)
         shares = _share(sample, "--sample"), _share(max_disagreement, "--max-disagreement")
         compared = shadow.run(ShadowOptions(name, to, addresses({}, port), lasts, *shares, report=report))
