@@ -68,7 +68,7 @@ def rollout(
     target = run.Target(_name(name, "NAME"), _name(to, "--to"), port, edge_port)
     p99 = None if max_p99 is None else 1000 * seconds(max_p99, "--max-p99", 0.001, 600)
     limits = Limits(_share(max_error, "--max-error"), p99, min_requests)
-    options = Options(_steps(canary or STEPS), seconds(hold, "--hold", 1, 24 * 3600), limits)
+    options = Options(_steps(STEPS if canary is None else canary), seconds(hold, "--hold", 1, 24 * 3600), limits)
     compared = None
     outcome = Outcome()
     if shadow_for is not None:
@@ -82,7 +82,7 @@ def rollout(
         outcome.reason = "" if compared.agreed else compared.verdict
         if not as_json:
             print(plain(compared.verdict), f"report      {plain(compared.report)}", sep="\n", flush=True)
-    if (canary or compared is None) and not outcome.reason:
+    if (canary is not None or compared is None) and not outcome.reason:
         with progress() as say:
             lines = Lines(say, quiet=as_json)
             outcome = run.roll_out(target, options, StopFlag(), lines)
