@@ -44,6 +44,8 @@ class Pupil:
         elif word == b"fail":
             context.set_response_status(500, "Internal Server Error", index)
             return json.dumps({"error": {"code": "internal", "message": "a fault of ours"}})
+        elif word == b"version":
+            return context.manifest["model"]["modelVersion"]
         elif word == b"headers":
             return json.dumps(context.get_all_request_header(index))
         return json.dumps({"word": word.decode(errors="replace")})

@@ -41,9 +41,9 @@ class SlowHandler:
 """
 
 
-def write_bare(folder: Path, name: str, handler: str, config: str = "") -> None:
+def write_bare(folder: Path, name: str, handler: str, config: str = "", version: str = "1.0") -> None:
     """An archive that is nothing but a handler."""
-    model = {"modelName": name, "modelVersion": "1.0", "handler": f"{name}.py"}
+    model = {"modelName": name, "modelVersion": version, "handler": f"{name}.py"}
     model |= {"configFile": "model-config.yaml"} if config else {}
     manifest = {"runtime": "python", "model": model, "archiverVersion": "0.12.0"}
     with zipfile.ZipFile(folder / f"{name}.mar", "w") as archive:
