@@ -24,7 +24,7 @@ Port = Annotated[int, typer.Option(min=1100, max=65000, help="The server's REST 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 Name = Annotated[str, typer.Argument(help="The model.")]
 Version = Annotated[str, typer.Argument(help="Its version.")]
-NOT_KEPT = "note: the server has not kept this for its next start: its disk may be full (the log says so at a start)"
+NOT_KEPT = "note: the server has not kept this for its next start: is the disk of its state folder full?"
 
 
 @models_app.callback()
