@@ -9,11 +9,11 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import httpx
 
 from marserve.archive import Archive
+from marserve.background import Flag
 from marserve.errors import MarserveError
 from marserve.management import READY
 from marserve.settings import Addresses
@@ -22,10 +22,6 @@ TIMEOUT = 120.0  # seconds
 WARM_UP_HEADER = "marserve-warm-up"
 WORKER_HEADER = "marserve-worker"
 SERVER_LOG, MODELS_LOG = "server.log", "models.log"
-
-
-class Flag(Protocol):
-    def __bool__(self) -> bool: ...
 
 
 class Readiness:

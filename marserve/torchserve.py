@@ -16,11 +16,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from marserve import front_end
-from marserve.background import die_with_parent
+from marserve.background import Flag, die_with_parent
 from marserve.boot.slots import FOLDER as SLOTS
+from marserve.boot.tap import FOLDER as TAPS
 from marserve.errors import MarserveError
 from marserve.overrides import Overrides, environment, snapshot
-from marserve.readiness import SERVER_LOG, TIMEOUT, Flag, Readiness
+from marserve.readiness import SERVER_LOG, TIMEOUT, Readiness
 from marserve.rundir import RunDir
 from marserve.settings import Addresses, address_properties, write_properties
 from marserve.state import Plan
@@ -83,14 +84,11 @@ class TorchServe:
     def ended(self) -> bool:
         return self._process.poll() is not None
 
-    def wait(self, stopping: Flag) -> None:
-        """Return once `stopping` is set. Raises MarserveError where the process ends by itself, which it should not."""
-        while not stopping:
-            if self.ended:
-                raise MarserveError(
-                    f"TorchServe ended by itself with exit code {self._process.returncode}{self._readiness.see_logs()}"
-                )
-            time.sleep(0.1)
+    def code(self, timeout: float = 0) -> int | None:
+        """With what the process has ended, as `Popen.returncode`; None where it has not, after so many seconds."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
+        return self._process.returncode
 
     def stop(self, at_once: Callable[[], bool] = lambda: False) -> None:
         """Ask the front end to stop, then kill what is left of its session, workers included."""
@@ -157,5 +155,6 @@ def _environment(rundir: RunDir, ours: Mapping[str, str]) -> dict[str, str]:
         "METRICS_LOCATION": str(rundir.logs),
         "PROMETHEUS_MULTIPROC_DIR": str(rundir.metrics),
         SLOTS: str(rundir.slots),
+        TAPS: str(rundir.taps),
         "OPENCV_LOG_LEVEL": "SILENT",  # a broken image is the client's affair, not the log's
     }

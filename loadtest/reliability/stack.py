@@ -36,6 +36,15 @@ class Stack:
         """Process id -> model, of workers that TorchServe knows."""
         return workers(self.management, [archive.name for archive in self.archives])
 
+    def front_end(self) -> int:
+        """The process id of TorchServe's own process."""
+        return next(int(one.pid) for one in self.server_tree.members() if one.name() == "java")
+
+    def haproxy(self) -> tuple[int, int]:
+        """The process ids of HAProxy's master process and of its worker."""
+        master, worker = sorted(one.pid for one in self.edge_tree.members() if one.name() == "haproxy")
+        return master, worker
+
     def memory_mb(self) -> float:
         """Of all processes, proportional set size."""
         return self.server_tree.memory_mb() + self.edge_tree.memory_mb()

@@ -68,6 +68,9 @@ def list_models(port: Port = DEFAULT_PORT, as_json: AsJson = False) -> None:
 def register(
     archive: Annotated[Path, typer.Argument(help="A .mar file; copied to the model store unless it is there.")],
     workers: Annotated[int | None, typer.Option(min=1, max=1000, help="  [default: as its settings say]")] = None,
+    new_interface: Annotated[
+        bool, typer.Option("--new-interface", help="Also where clients of the default version could not go on with it.")
+    ] = False,
     then_promote: Annotated[bool, typer.Option("--promote", help="Then make it the default.")] = False,
     port: Port = DEFAULT_PORT,
     as_json: AsJson = False,
@@ -77,7 +80,7 @@ def register(
     from marserve.models.running import Running
 
     with Running(port) as server, progress() as say:
-        done = registering.register(server, archive, workers, say)
+        done = registering.register(server, archive, workers, new_interface, say)
         name, version = done.archive.name, done.archive.version
         switched = changing.promote(server, name, version) if then_promote else None
     fields = {"model": name, "version": version, "archive": str(done.archive.path), "workers": done.workers}

@@ -34,10 +34,17 @@ class Registered:
 
 
 def register(
-    server: Running, path: Path, workers: int | None = None, progress: Callable[[str], None] = lambda _: None
+    server: Running,
+    path: Path,
+    workers: int | None = None,
+    new_interface: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Registered:
-    """Add what is in that archive, with so many workers or as many as its settings say. Raises MarserveError."""
-    with placed(server, path) as archive:
+    """Add what is in that archive, with so many workers or as many as its settings say. Raises MarserveError.
+
+    One that clients of the default version could not go on with only with `new_interface`.
+    """
+    with placed(server, path, new_interface) as archive:
         name, version = archive.name, archive.version
         overrides = find_overrides(server.overrides, [archive]) if server.overrides else {}
         wanted = (workers, workers) if workers else usual_workers(archive, overrides, server.properties)

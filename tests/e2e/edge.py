@@ -19,6 +19,7 @@ from tests.tools import need
 
 # Its requests are `word argument`.
 PUPIL = """
+import hashlib
 import json
 import os
 import signal
@@ -45,7 +46,8 @@ class Pupil:
             context.set_response_status(500, "Internal Server Error", index)
             return json.dumps({"error": {"code": "internal", "message": "a fault of ours"}})
         elif word == b"version":
-            return context.manifest["model"]["modelVersion"]
+            version = context.manifest["model"]["modelVersion"]
+            return json.dumps({"version": version, "digest": hashlib.sha256(argument).hexdigest()})
         elif word == b"headers":
             return json.dumps(context.get_all_request_header(index))
         return json.dumps({"word": word.decode(errors="replace")})
