@@ -16,6 +16,7 @@ from rich.table import Table
 from marserve.edge.cli import edge_app, keys_app
 from marserve.errors import MarserveError
 from marserve.models.cli import models_app
+from marserve.rollout.cli import rollout
 from marserve.settings import DEFAULT_PORT
 from marserve.terminal import console, plain, short
 from marserve.trust.cli import add_commands
@@ -33,6 +34,7 @@ app.add_typer(edge_app, name="edge")
 app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
 add_commands(app)
+app.command()(rollout)
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="The REST port.")]
 

@@ -11,12 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import httpx
 
+from loadtest.outcome import Outcome
 from loadtest.reliability import asks
 from loadtest.reliability.fuzz import fuzz_endpoint
 from loadtest.reliability.stack import Stack, running
@@ -37,24 +38,6 @@ REJECTED_MS = 50.0
 SLOW = 500  # connections
 DISTURBED = 1.5  # times the p99 without slow clients, and 5 ms more
 GROWTH = 0.05  # of memory in the second half of the fuzzing: heaps find their size in the first
-
-
-@dataclass(slots=True)
-class Outcome:
-    """Figures in the order of the trial, and in words what did not hold: promises, and goals that a busy machine may
-    miss."""
-
-    figures: dict[str, float | int | str] = field(default_factory=dict)
-    broken: list[str] = field(default_factory=list)
-    missed: list[str] = field(default_factory=list)
-
-    def promise(self, holds: bool, words: str) -> None:
-        if not holds:
-            self.broken.append(words)
-
-    def goal(self, holds: bool, words: str) -> None:
-        if not holds:
-            self.missed.append(words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Copies of requests and of their replies, which a worker hands to a shadow (marserve/rollout) after it has replied.
+"""Copies of requests and of their replies, which a worker hands to a shadow (marserve/shadow) after it has replied.
 
 The folder that `FOLDER` names has a file for each version that is being copied, with the name of a socket beside it and
 the share of requests that is wanted. A worker looks for its own twice a second at most, and only when a batch has come.

@@ -1,1 +1,1 @@
-"""Trying a version of a model on live traffic before it answers all of it."""
+"""A new version of a model beside the one before: a growing share of the traffic, until it is known to be good."""

@@ -21,10 +21,11 @@ import pytest
 from marserve.errors import MarserveError
 from marserve.management import Management
 from marserve.protos import inference_pb2, inference_pb2_grpc
-from marserve.rollout import priority, shadow
-from marserve.rollout.outcome import Options, Outcome
 from marserve.rundir import RunDir
 from marserve.settings import Address, addresses
+from marserve.shadow import priority
+from marserve.shadow import run as shadow
+from marserve.shadow.outcome import Options, Outcome
 from tests.e2e.server import Server, serving
 from tests.e2e.test_boot import write_bare
 from tests.paths import ROOT
@@ -165,8 +166,8 @@ def test_every_form_of_a_request_reaches_the_candidate_as_it_was(twins: Server, 
 ALONE = """
 import sys
 from pathlib import Path
-from marserve.rollout import shadow
-from marserve.rollout.outcome import Options
+from marserve.shadow import run as shadow
+from marserve.shadow.outcome import Options
 from marserve.settings import addresses
 
 print(shadow.run(Options("twin", "2.0", addresses({}, int(sys.argv[1])), 60, report=Path(sys.argv[2]))).verdict)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from marserve.boot import tap, wire
-from marserve.rollout.copies import Backlog, Batch, Receiver, unpack
+from marserve.shadow.copies import Backlog, Batch, Receiver, unpack
 
 
 def batch(ids: Sequence[str], body: bytes = b"x", headers: Mapping[str, str] | None = None) -> wire.Batch:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from marserve.boot.slots import Slots
-from marserve.rollout.copies import Backlog, Receiver
+from marserve.shadow.copies import Backlog, Receiver
 from tests.paths import ROOT
 
 BOOT = ROOT / "marserve" / "boot"

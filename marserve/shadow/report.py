@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from marserve.errors import MarserveError
-from marserve.rollout import shadow_plots
-from marserve.rollout.comparison import EXAMPLES, VERDICTS, Comparison, at_most
-from marserve.rollout.outcome import Options, Outcome
-from marserve.rollout.series import Summary
+from marserve.shadow import plots
+from marserve.shadow.comparison import EXAMPLES, VERDICTS, Comparison, at_most
+from marserve.shadow.outcome import Options, Outcome
+from marserve.shadow.series import Summary
 from marserve.terminal import plain
 
 Costs = tuple[float | None, float | None]  # seconds of processor time per request, of the old version and the new
@@ -33,16 +33,14 @@ def write(outcome: Outcome, options: Options, comparison: Comparison, costs: Cos
     folder = outcome.report
     try:
         (folder / "report.json").write_text(json.dumps(found, indent=1) + "\n")
-        plots = []
+        pictures = []
         if comparison.compared:
-            shadow_plots.latency(
-                comparison.old_seconds, comparison.new_seconds, _names(outcome), folder / "latency.svg"
-            )
-            plots.append("latency.svg")
+            plots.latency(comparison.old_seconds, comparison.new_seconds, _names(outcome), folder / "latency.svg")
+            pictures.append("latency.svg")
         if comparison.drifts:
-            shadow_plots.drift(comparison.drifts, folder / "drift.svg")
-            plots.append("drift.svg")
-        (folder / "report.md").write_text(markdown(found, plots))
+            plots.drift(comparison.drifts, folder / "drift.svg")
+            pictures.append("drift.svg")
+        (folder / "report.md").write_text(markdown(found, pictures))
     except OSError as error:
         raise MarserveError(f"{outcome.verdict}; cannot write its report to {folder}: {error.strerror}") from None
 
@@ -74,7 +72,7 @@ def figures(outcome: Outcome, options: Options, comparison: Comparison, costs: C
     }
 
 
-def markdown(found: Mapping[str, Any], plots: list[str]) -> str:
+def markdown(found: Mapping[str, Any], pictures: list[str]) -> str:
     old, new = (_cell(found[name]) for name in ("old", "new"))
     lines = [
         f"# {_cell(found['model'])}: {new} in the shadow of {old}",
@@ -110,7 +108,7 @@ def markdown(found: Mapping[str, Any], plots: list[str]) -> str:
         ]
         lines += ["", "## Numbers", "", "Absolute difference of the two answers to a request.", ""]
         lines += _table(("number", "count", "mean", "p50", "p95", "largest"), cells)
-    lines += [line for plot in plots for line in ("", f"![{plot.partition('.')[0]}]({plot})")]
+    lines += [line for picture in pictures for line in ("", f"![{picture.partition('.')[0]}]({picture})")]
     if found["examples"]:
         rows = [
             (one["request_id"], one["verdict"], one["old"], one["new"], f"{one['drift']:.3g}")

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from marserve.rollout.copies import Copy
-from marserve.rollout.replay import Answer
-from marserve.rollout.series import Series
+from marserve.shadow.copies import Copy
+from marserve.shadow.replay import Answer
+from marserve.shadow.series import Series
 
 AGREES, LABEL, TEXT, SHAPE, STATUS, NONE = "agrees", "label", "text", "shape", "status", "no answer"
 VERDICTS = (AGREES, LABEL, TEXT, SHAPE, STATUS, NONE)

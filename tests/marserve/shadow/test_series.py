@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from marserve.rollout.series import KEPT, Series
+from marserve.shadow.series import KEPT, Series
 
 
 def test_what_is_kept_stands_for_all() -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from marserve.rollout.copies import Copy, Reply
-from marserve.rollout.replay import NO_ANSWER, TIMED_OUT, Replay, content
 from marserve.settings import Address
+from marserve.shadow.copies import Copy, Reply
+from marserve.shadow.replay import NO_ANSWER, TIMED_OUT, Replay, content
 
 
 @contextmanager

@@ -15,13 +15,13 @@ from urllib.parse import quote
 
 from marserve.errors import MarserveError
 from marserve.management import Management, NoAnswerError, Version
-from marserve.rollout import priority, shadow_report
-from marserve.rollout.comparison import Comparison
-from marserve.rollout.copies import Backlog, Receiver
-from marserve.rollout.cost import Cost
-from marserve.rollout.outcome import Options, Outcome, Traffic
-from marserve.rollout.replay import Replay
 from marserve.rundir import RunDir
+from marserve.shadow import priority, report
+from marserve.shadow.comparison import Comparison
+from marserve.shadow.copies import Backlog, Receiver
+from marserve.shadow.cost import Cost
+from marserve.shadow.outcome import Options, Outcome, Traffic
+from marserve.shadow.replay import Replay
 from marserve.terminal import console, plain
 
 _LOOK = 1.0  # seconds
@@ -56,7 +56,7 @@ def run(options: Options) -> Outcome:
         note = str(error)
     traffic = Traffic(seconds, receiver.seen, receiver.sampled)
     outcome = Outcome.of(options, old, traffic, comparison.compared, comparison.disagreements, note, folder)
-    shadow_report.write(outcome, options, comparison, (watch.old_cost.per_request, watch.new_cost.per_request))
+    report.write(outcome, options, comparison, (watch.old_cost.per_request, watch.new_cost.per_request))
     return outcome
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Self
 
 from marserve.boot import tap
 from marserve.errors import MarserveError
-from marserve.rollout import priority
+from marserve.shadow import priority
 
 BACKLOG = 1000  # copies that wait
 BACKLOG_BYTES = 1 << 26

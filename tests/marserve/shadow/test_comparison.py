@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marserve.rollout.comparison import (
+from marserve.shadow.comparison import (
     AGREES,
     EXAMPLES,
     LABEL,
@@ -24,8 +24,8 @@ from marserve.rollout.comparison import (
     at_most,
     difference,
 )
-from marserve.rollout.copies import Copy, Reply
-from marserve.rollout.replay import NO_ANSWER, TIMED_OUT, Answer
+from marserve.shadow.copies import Copy, Reply
+from marserve.shadow.replay import NO_ANSWER, TIMED_OUT, Answer
 
 JSON = st.recursive(
     st.none()

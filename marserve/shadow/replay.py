@@ -11,8 +11,8 @@ from http.client import HTTPConnection, HTTPException
 from typing import NamedTuple
 from urllib.parse import quote
 
-from marserve.rollout.copies import Copy
 from marserve.settings import Address
+from marserve.shadow.copies import Copy
 
 TIMED_OUT, NO_ANSWER = "timed out", "no answer"
 _LOOK = 200  # milliseconds

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marserve.boot import tap, wire
-from marserve.rollout.copies import Backlog, Copy, Reply, read_replies, unpack
+from marserve.shadow.copies import Backlog, Copy, Reply, read_replies, unpack
 from tests.marserve.test_wire import REQUESTS, TEXT, Wire, message
 
 with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # it leaves its version file open

@@ -11,12 +11,12 @@ from xml.etree import ElementTree
 import pytest
 
 from marserve.errors import MarserveError
-from marserve.rollout.comparison import Comparison
-from marserve.rollout.outcome import Options, Outcome, Traffic
-from marserve.rollout.replay import TIMED_OUT
-from marserve.rollout.shadow_report import write
 from marserve.settings import addresses
-from tests.marserve.rollout.test_comparison import answered, asked
+from marserve.shadow.comparison import Comparison
+from marserve.shadow.outcome import Options, Outcome, Traffic
+from marserve.shadow.replay import TIMED_OUT
+from marserve.shadow.report import write
+from tests.marserve.shadow.test_comparison import answered, asked
 
 OPTIONS = Options("captcha|image", "2.0", addresses({}, 8080), 600)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from marserve.rollout.series import Series
+from marserve.shadow.series import Series
 
 _CURVE = (5, 25, 50, 75, 90, 95, 99, 99.9)  # percentiles
 _SHOWN = 8  # places of numbers in one plot

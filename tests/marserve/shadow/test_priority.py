@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from marserve.boot.slots import Slot
-from marserve.rollout import priority
-from marserve.rollout.cost import Cost, processor_seconds
+from marserve.shadow import priority
+from marserve.shadow.cost import Cost, processor_seconds
 
 BUSY = """
 import sys, threading
