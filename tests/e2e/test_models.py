@@ -62,7 +62,7 @@ def run(server: Server, *arguments: str) -> tuple[int, str, str]:
 def models(server: Server, *arguments: str) -> Any:
     """What one says that must work."""
     code, output, errors = run(server, *arguments, "--json")
-    assert (code, errors) == (0, "")
+    assert (code, errors) == (0, ""), errors
     return json.loads(output)
 
 
@@ -79,7 +79,7 @@ def listed(server: Server, model: str) -> dict[str, dict[str, Any]]:
 
 def pupil(folder: Path, version: str, handler: str = PUPIL) -> str:
     write_bare(folder, "pupil", handler, PUPIL_CONFIG, version)
-    return str(folder / "pupil.mar")
+    return str(folder / f"pupil-{version}.mar")
 
 
 def ask(server: Server, text: str, version: str = "") -> httpx.Response:
@@ -188,9 +188,10 @@ def test_what_is_refused(server: Server, store: Path, tmp_path: Path) -> None:
     assert "pupil has no version 9.0 here; it has 1.0" in refused(server, "promote", "pupil", "9.0")
     assert "no model nobody is served" in refused(server, "scale", "nobody", "--workers", "1")
     write_bare(store, "broken", PUPIL)
-    (store / "broken.mar").write_bytes((store / "broken.mar").read_bytes()[:-30])
-    assert "not a readable archive" in refused(server, "register", str(store / "broken.mar"))
-    (store / "broken.mar").unlink()
+    broken = store / "broken-1.0.mar"
+    broken.write_bytes(broken.read_bytes()[:-30])
+    assert "not a readable archive" in refused(server, "register", str(broken))
+    broken.unlink()
     archive = pupil(tmp_path, "5.0")
     models(server, "register", archive)
     httpx.put(f"{server.management}/models/pupil/5.0", params={"min_worker": 0, "max_worker": 0}, timeout=30)
@@ -200,18 +201,18 @@ def test_what_is_refused(server: Server, store: Path, tmp_path: Path) -> None:
     assert "promote another version" in refused(server, "remove", "pupil", "5.0")
     models(server, "remove", "pupil", "1.0")
     error = refused(server, "rollback", "pupil")
-    command = f"marserve models register {store / 'pupil.mar'}"
+    command = f"marserve models register {store / 'pupil-1.0.mar'}"
     assert command in error
     models(server, *command.split()[2:])
     assert models(server, "rollback", "pupil")["now"] == "1.0"
     models(server, "remove", "pupil", "5.0")
 
 
-def test_a_killed_server_comes_back_with_what_was_registered_and_promoted(server: Server, store: Path) -> None:
+def test_a_killed_server_comes_back_with_what_was_registered_and_promoted(
+    server: Server, store: Path, tmp_path: Path
+) -> None:
     """The last of these tests: it kills the server that they share."""
-    elsewhere = store / "elsewhere"
-    elsewhere.mkdir()
-    models(server, "register", pupil(elsewhere, "6.0"), "--promote")
+    models(server, "register", pupil(tmp_path, "6.0"), "--promote")
     server.process.send_signal(signal.SIGKILL)  # at once: what has been said to be done is kept already
     server.process.wait()
     with again(server.port, store) as restored:
