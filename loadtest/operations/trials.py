@@ -140,7 +140,15 @@ def shadow(options: Options) -> Outcome:
         for version in ("disagrees", "hangs"):
             with _Load(stack, various) as load, tempfile.TemporaryDirectory() as folder:
                 code, report = _json(
-                    stack, "rollout", MODEL, "--to", version, "--shadow", f"{options.seconds:g}s", "--report", folder
+                    stack,
+                    "rollout",
+                    MODEL,
+                    "--to",
+                    version,
+                    "--shadow",
+                    f"{options.seconds:g}s",
+                    "--report",
+                    f"{folder}/report",
                 )
                 seen = load.stop()
             p99 = percentile_ms(seen, 99)
