@@ -28,9 +28,11 @@ HANGS = """
 """
 # One answer in ten is another one; which, the request decides.
 DISAGREES = """
+    from zlib import crc32
+
     replies = _handle(self, rows, context)
     for number, row in enumerate(rows):
-        if sum(bytes(next(iter(row.values())))) % 10 == 0:
+        if crc32(next(iter(row.values()))) % 10 == 0:
             replies[number] = json.dumps(json.loads(replies[number]) | {"label": "something else"}).encode()
     return replies
 """
