@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from marserve.deaths import Deaths, tell
 from marserve.edge import keys, process
 from marserve.edge.access_log import AccessLog
 from marserve.edge.haproxy import KEYS, configuration
-from marserve.edge.process import EdgeDir, HAProxy
+from marserve.edge.process import EdgeDir, EndedError, HAProxy
 from marserve.edge.spec import STDOUT, Spec, read_spec
 from marserve.errors import MarserveError
 from marserve.management import Management, NoAnswerError, Version
@@ -104,15 +104,18 @@ def start(options: Options) -> None:
         path = found.spec.access_log or rundir.access_log
         deaths = Deaths("HAProxy")
         with _haproxy(rundir, path, state.grace) as haproxy:
+            haproxy.wait_until_ready()
             tell(_summary(found, path, rundir))
             rundir.write_state(replace(state, ready=True))
             code = haproxy.wait(stopping)
         while code is not None:
             began = time.monotonic()
-            deaths.count(code, f" (logs: {rundir.logs})")
+            deaths.count(code, haproxy.why())
             _write_keys(rundir.config, rundir.read_keys_file())  # some may have been revoked since it was written
             with _haproxy(rundir, path, state.grace) as haproxy:
-                tell(f"HAProxy is ready again after {time.monotonic() - began:.1f} s")
+                with suppress(EndedError):  # which is counted
+                    haproxy.wait_until_ready()
+                    tell(f"HAProxy is ready again after {time.monotonic() - began:.1f} s")
                 code = haproxy.wait(stopping)
     finally:
         rundir.remove(keep_logs=True)
@@ -121,12 +124,11 @@ def start(options: Options) -> None:
 
 @contextmanager
 def _haproxy(rundir: EdgeDir, path: Path, drain: float) -> Iterator[HAProxy]:
-    """Ready, and with what it says of requests on its way to `path`; none of its processes is left at the end."""
+    """With what it says of requests on its way to `path`; none of its processes is left at the end."""
     with AccessLog(None if str(path) == STDOUT else path) as log:
         haproxy = HAProxy(rundir, log.pipe)
         try:
             log.start()
-            haproxy.wait_until_ready()
             yield haproxy
         finally:
             haproxy.stop(drain)
