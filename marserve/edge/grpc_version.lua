@@ -5,6 +5,13 @@
 
 local MODEL_VERSION = 0x12 -- field 2, a string
 
+local function varint(number) -- as protobuf has them: 7 bits a byte, the lowest first
+  if number < 128 then
+    return string.char(number)
+  end
+  return string.char(number % 128 + 128) .. varint(number // 128)
+end
+
 local Filter = { flags = filter.FLT_CFG_FL_HTX }
 Filter.__index = Filter
 
@@ -24,7 +31,7 @@ function Filter:http_payload(txn, message)
   end
   local version = txn:get_var("txn.candidate")
   local compressed, length = string.unpack(">BI4", message:body(0, 5))
-  local field = string.pack("Bs1", MODEL_VERSION, version)
+  local field = string.char(MODEL_VERSION) .. varint(#version) .. version
   local head = string.pack(">BI4", compressed, length + #field) .. field
   if message:set(head, 0, 5) ~= #head then
     return filter.ERROR

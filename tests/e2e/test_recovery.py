@@ -19,9 +19,9 @@ from marserve.deaths import MOST
 from marserve.rates import read_samples
 from marserve.rundir import RunDir
 from tests.e2e.archives import current_store, read_files, write_archive
+from tests.e2e.edge import edges_processes
 from tests.e2e.server import Server, java_of, processes_of, serving
 from tests.e2e.test_boot import write_bare
-from tests.e2e.test_edge_operation import edges_processes
 from tests.e2e.test_reliability import health, wait_for
 from tests.e2e.test_state import manage, served
 from tests.tools import need

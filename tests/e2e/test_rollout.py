@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from marserve.edge.process import EdgeDir
 from tests.e2e.archives import current_store
 from tests.e2e.edge import edging, marserve
 from tests.e2e.server import MARSERVE, Server, serving
+from tests.e2e.test_reliability import wait_for
 from tests.paths import ROOT
 from tests.tools import need
 
@@ -32,6 +33,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def rollout(server: Server, *arguments: str, model: str = MODEL) -> tuple[int, str]:
     done = marserve("rollout", model, "--port", str(server.port), *arguments)
     return done.returncode, done.stderr
+
+
+def is_held(lock: Path) -> bool:
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @pytest.mark.parametrize(
@@ -66,9 +76,7 @@ def test_too_few_requests_are_no_proof_and_two_rollouts_exclude_each_other(serve
         place = ["--to", "2.0", "--edge-port", str(edge.port), "--hold", "1s"]
         command = [*MARSERVE, "rollout", MODEL, "--port", str(server.port), *place]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as first:
-            while not lock.exists():
-                assert first.poll() is None
-                time.sleep(0.05)
+            wait_for(lambda: is_held(lock))
             code, text = rollout(server, *place)
             assert (code, text) == (1, f"error: another rollout of {MODEL} is under way\n")
             output, _ = first.communicate(timeout=60)
