@@ -16,6 +16,7 @@ from rich.table import Table
 from marserve.edge.cli import edge_app, keys_app
 from marserve.errors import MarserveError
 from marserve.settings import DEFAULT_PORT
+from marserve.similar_cli import index, similar
 from marserve.terminal import console, plain, short
 
 app = typer.Typer(
@@ -29,6 +30,8 @@ pool_app = typer.Typer(help="Pools of images for random challenges.", no_args_is
 app.add_typer(pool_app, name="pool")
 app.add_typer(edge_app, name="edge")
 app.add_typer(keys_app, name="keys")
+app.command()(index)
+app.command()(similar)
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="The REST port.")]
 
@@ -200,12 +203,14 @@ def evaluate(
     """Score a model on labelled images or movements, without a server: with the very answers that one would give."""
     from marserve import evaluate as images
     from marserve import evaluate_movements as movements
-    from marserve import report, report_movements
+    from marserve import evaluate_retrieval as retrieval
+    from marserve import report, report_movements, report_retrieval
     from marserve.archive import find_archives, read_archive
-    from marserve.photos import TASK
+    from marserve.photos import EMBEDDING, TASK
 
     runs: dict[str, tuple[Callable[[Any, Path], tuple[Any, list[images.Problem]]], Callable[[Any], None]]] = {
         TASK: (images.evaluate, report.print_report),
+        EMBEDDING: (retrieval.evaluate, report_retrieval.print_report),
         **dict.fromkeys(movements.TASKS, (movements.evaluate, report_movements.print_report)),
     }
     archive = read_archive(Path(name)) if name.endswith(".mar") else find_archives(model_store, [name])[0]
