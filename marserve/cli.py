@@ -210,8 +210,8 @@ def evaluate(
 
     runs: dict[str, tuple[Callable[[Any, Path], tuple[Any, list[images.Problem]]], Callable[[Any], None]]] = {
         TASK: (images.evaluate, report.print_report),
-        EMBEDDING: (retrieval.evaluate, report_retrieval.print_report),
         **dict.fromkeys(movements.TASKS, (movements.evaluate, report_movements.print_report)),
+        EMBEDDING: (retrieval.evaluate, report_retrieval.print_report),
     }
     archive = read_archive(Path(name)) if name.endswith(".mar") else find_archives(model_store, [name])[0]
     task = str(archive.handler.get("task", "nothing that marserve knows"))
