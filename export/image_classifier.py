@@ -120,13 +120,17 @@ def photographs(data_dir: Path, size: int) -> list[tuple[str, NDArray[np.uint8]]
 
 
 def crops(example: Path, size: int) -> list[tuple[str, NDArray[np.uint8]]]:
-    """Without a data folder: 70 different crops of the spec's own example photograph."""
+    """Without a data folder: 70 different crops of the spec's own example photograph, (size, size, 3) each."""
+    return [(name, image.resize_and_crop(pixels, size)) for name, pixels in cuts(example)]
+
+
+def cuts(example: Path) -> list[tuple[str, NDArray[np.uint8]]]:
+    """The same crops as they lie in the photograph, (side, side, 3) each, with a side of their own."""
     whole = image.decode(example.read_bytes())  # (H, W, 3)
     random = np.random.default_rng(0)
     result = []
     for index in range(PARITY_IMAGES):
         side = int(min(whole.shape[:2]) * random.uniform(0.3, 1))
         top, left = (int(random.integers(0, extent - side + 1)) for extent in whole.shape[:2])
-        pixels = image.resize_and_crop(whole[top : top + side, left : left + side], size)
-        result.append((f"{example.name} crop {index}", pixels))
+        result.append((f"{example.name} crop {index}", whole[top : top + side, left : left + side]))
     return result

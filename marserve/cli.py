@@ -15,9 +15,12 @@ from rich.table import Table
 
 from marserve.edge.cli import edge_app, keys_app
 from marserve.errors import MarserveError
+from marserve.models.cli import models_app
+from marserve.rollout.cli import rollout
 from marserve.settings import DEFAULT_PORT
 from marserve.similar_cli import index, similar
 from marserve.terminal import console, plain, short
+from marserve.trust.cli import add_commands
 
 app = typer.Typer(
     help="Serve trained models on TorchServe, without PyTorch.",
@@ -30,6 +33,9 @@ pool_app = typer.Typer(help="Pools of images for random challenges.", no_args_is
 app.add_typer(pool_app, name="pool")
 app.add_typer(edge_app, name="edge")
 app.add_typer(keys_app, name="keys")
+app.add_typer(models_app, name="models")
+add_commands(app)
+app.command()(rollout)
 app.command()(index)
 app.command()(similar)
 
@@ -163,7 +169,9 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
 ) -> None:
     """Print what is inside an archive, and whether its files are the ones that were packed."""
+    from handlers.archive import SELFTEST
     from marserve.archive import read_archive
+    from marserve.trust.signing import signature_path
 
     found = read_archive(archive)
     if as_json:
@@ -172,6 +180,8 @@ def inspect(
     else:
         out = console()
         out.print(f"{found.name}  version {found.version}")
+        own = ((SELFTEST in found.files, "self-test"), (signature_path(archive).exists(), "signature beside it"))
+        out.print(", ".join(f"{'a' if there else 'no'} {what}" for there, what in own))
         settings = {key: value for key, value in found.config.items() if key != "handler"}
         for title, section in (("TorchServe", settings), ("handler", found.handler), ("metadata", found.metadata)):
             out.print(f"\n{title}")

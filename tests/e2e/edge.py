@@ -19,6 +19,7 @@ from tests.tools import need
 
 # Its requests are `word argument`.
 PUPIL = """
+import hashlib
 import json
 import os
 import signal
@@ -44,6 +45,9 @@ class Pupil:
         elif word == b"fail":
             context.set_response_status(500, "Internal Server Error", index)
             return json.dumps({"error": {"code": "internal", "message": "a fault of ours"}})
+        elif word == b"version":
+            version = context.manifest["model"]["modelVersion"]
+            return json.dumps({"version": version, "digest": hashlib.sha256(argument).hexdigest()})
         elif word == b"headers":
             return json.dumps(context.get_all_request_header(index))
         return json.dumps({"word": word.decode(errors="replace")})

@@ -20,6 +20,7 @@ from export.__main__ import main
 from export.embedding import cut
 from export.errors import ExportError
 from export.image_classifier import crops
+from export.selftest import MOST
 from tests.e2e.archives import read_files, write_archive
 from tests.export.models import EXAMPLE, SIDE, SmallEfficient, unpack
 from tests.export.test_main import answer, refused
@@ -165,6 +166,7 @@ def test_from_a_checkpoint_or_its_classifiers_archive(
 
     metadata = json.loads(first["metadata.json"])
     assert (metadata["task"], metadata["cut"]["dim"], metadata["version"]) == ("image_embedding", 1280, "20260102.0304")
+    assert len(json.loads(first["selftest.json"])["cases"]) == MOST
     card = archive.with_suffix(".md").read_text()
     assert "A photograph as 1,280 numbers" in card
     folder = unpack(archive, tmp_path / "unpacked")

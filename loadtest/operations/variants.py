@@ -1,0 +1,63 @@
+"""Other versions of a released model, made from its archive: as good as it is, or with a fault."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+from handlers.archive import DIGESTS
+from loadtest.bench.store import repack
+
+MANIFEST = "MAR-INF/MANIFEST.json"
+GOOD = ""
+MARKED = """
+    replies = _handle(self, rows, context)
+    return [reply[:-1] + b',"version":"%s"}' % context.manifest["model"]["modelVersion"].encode() for reply in replies]
+"""
+ERRORS = """
+    raise RuntimeError("this version raises errors")
+"""
+SLOW = """
+    time.sleep(0.15)
+    return _handle(self, rows, context)
+"""
+HANGS = """
+    time.sleep(3600)
+"""
+# One answer in ten is another one; which, the request decides.
+DISAGREES = """
+    replies = _handle(self, rows, context)
+    for number, row in enumerate(rows):
+        if sum(bytes(next(iter(row.values())))) % 10 == 0:
+            replies[number] = json.dumps(json.loads(replies[number]) | {"label": "something else"}).encode()
+    return replies
+"""
+_CHANGED = """
+
+_handle = Handler.handle
+
+
+def _changed(self, rows, context):
+    {body}
+
+
+Handler.handle = _changed
+"""
+
+
+def make(released: Path, target: Path, version: str, body: str = GOOD) -> None:
+    """Write `target`, an archive of that version; `body` replaces what its handler does with a batch."""
+    repack(released, target)
+    with zipfile.ZipFile(target) as archive:
+        files = {name: archive.read(name) for name in archive.namelist() if name != DIGESTS}
+    manifest = json.loads(files[MANIFEST])
+    manifest["model"]["modelVersion"] = version
+    files[MANIFEST] = json.dumps(manifest).encode()
+    if body:
+        files["entry.py"] += _CHANGED.format(body=body.strip()).encode()
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in {**files, DIGESTS: json.dumps(digests).encode()}.items():
+            archive.writestr(name, content)
