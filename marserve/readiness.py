@@ -41,9 +41,10 @@ class Readiness:
 
     def wait_for_workers(self, name: str, version: str, deadline: float, stopping: Flag = False) -> set[str]:
         """The process ids of the version's workers, once all are READY; none when `stopping`. Raises MarserveError."""
+        failure = re.compile(rf" {_worker(name, version)} BatchAggregator - Load model failed: ")
         while not stopping:
             self._check()
-            if f"Load model failed: {name}," in self.log(SERVER_LOG):
+            if failure.search(self.log(SERVER_LOG)):
                 raise MarserveError(f"{name} does not load: {self.reason(name, version)}{self.see_logs()}")
             try:
                 reply = self._management.get(f"/models/{name}/{version}")
@@ -87,8 +88,8 @@ class Readiness:
 
     def reason(self, name: str, version: str) -> str:
         """The last line of the traceback that the version's worker left in its log."""
-        worker = re.compile(rf" W-\d+-{re.escape(name)}_{re.escape(version)}\S* - (\S.*)")
-        lines = worker.findall(self._settled(MODELS_LOG))
+        line = re.compile(rf" {_worker(name, version)}-std(?:out|err) - (\S.*)")
+        lines = line.findall(self._settled(MODELS_LOG))
         errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
         # After a failed import the loader looks for a handler of its own by that name: that error only hides the first.
         errors = [line for line in errors if "'ts.torch_handler." not in line] or errors
@@ -116,6 +117,11 @@ class Readiness:
             if text == before:
                 break
         return text
+
+
+def _worker(name: str, version: str) -> str:
+    """What TorchServe calls its threads for the version's workers, as a regular expression."""
+    return rf"W-\d+-{re.escape(name)}_{re.escape(version)}"
 
 
 def _size(path: Path) -> int:

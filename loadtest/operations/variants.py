@@ -28,9 +28,11 @@ HANGS = """
 """
 # One answer in ten is another one; which, the request decides.
 DISAGREES = """
+    from zlib import crc32
+
     replies = _handle(self, rows, context)
     for number, row in enumerate(rows):
-        if sum(bytes(next(iter(row.values())))) % 10 == 0:
+        if crc32(next(iter(row.values()))) % 10 == 0:
             replies[number] = json.dumps(json.loads(replies[number]) | {"label": "something else"}).encode()
     return replies
 """
@@ -40,6 +42,8 @@ _handle = Handler.handle
 
 
 def _changed(self, rows, context):
+    if any(request.get_request_property(WARM_UP_HEADER) for request in context.request_processor):
+        return _handle(self, rows, context)
     {body}
 
 
@@ -48,7 +52,10 @@ Handler.handle = _changed
 
 
 def make(released: Path, target: Path, version: str, body: str = GOOD) -> None:
-    """Write `target`, an archive of that version; `body` replaces what its handler does with a batch."""
+    """Write `target`, an archive of that version; `body` replaces what its handler does with a batch.
+
+    Not while it is warmed up: these faults are such that only clients' requests show them.
+    """
     repack(released, target)
     with zipfile.ZipFile(target) as archive:
         files = {name: archive.read(name) for name in archive.namelist() if name != DIGESTS}

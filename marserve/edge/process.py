@@ -106,6 +106,10 @@ def first_alert(text: str) -> str:
     return next((m[1].strip() for m in _ALERT.finditer(text)), text.strip()[-300:] or "it does not say why")
 
 
+class EndedError(MarserveError):
+    """HAProxy ended before it was ready."""
+
+
 class HAProxy:
     """Started by the constructor; `stop` leaves no process behind."""
 
@@ -126,13 +130,13 @@ class HAProxy:
         )
 
     def wait_until_ready(self) -> None:
-        """Raises MarserveError where it ends instead."""
+        """Raises EndedError where it ends instead, MarserveError where it takes too long."""
         deadline = time.monotonic() + START_TIMEOUT
         while not processes(self._rundir).workers:
             if self._process.poll() is not None:
-                raise MarserveError(f"HAProxy ended by itself{self._why()}")
+                raise EndedError(f"HAProxy ended by itself{self.why()}")
             if time.monotonic() > deadline:
-                raise MarserveError(f"HAProxy is not ready after {START_TIMEOUT:.0f} s{self._why()}")
+                raise MarserveError(f"HAProxy is not ready after {START_TIMEOUT:.0f} s{self.why()}")
             time.sleep(0.02)
 
     def wait(self, stopping: Flag) -> int | None:
@@ -155,7 +159,8 @@ class HAProxy:
         self._process.wait()
         self._messages.close()
 
-    def _why(self) -> str:
+    def why(self) -> str:
+        """What it has said of itself."""
         said = self._rundir.messages.read_bytes()[self._begin :].decode(errors="replace")
         return f": {first_alert(said)} (logs: {self._rundir.logs})"
 

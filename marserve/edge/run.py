@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from marserve.edge import keys, process
 from marserve.edge.access_log import ROTATE, ROTATE_COPY, AccessLog
 from marserve.edge.candidates import MAP
 from marserve.edge.haproxy import KEYS, configuration
-from marserve.edge.process import EdgeDir, HAProxy
+from marserve.edge.process import EdgeDir, EndedError, HAProxy
 from marserve.edge.spec import STDOUT, Spec, read_spec
 from marserve.errors import MarserveError
 from marserve.management import Management, NoAnswerError, Version
@@ -104,15 +104,18 @@ def start(options: Options) -> None:
         process.check(rundir.config)
         deaths = Deaths("HAProxy")
         with _haproxy(rundir, found.spec) as haproxy:
+            haproxy.wait_until_ready()
             tell(_summary(found, rundir))
             rundir.write_state(replace(state, ready=True))
             code = haproxy.wait(stopping)
         while code is not None:
             began = time.monotonic()
-            deaths.count(code, f" (logs: {rundir.logs})")
+            deaths.count(code, haproxy.why())
             _write_keys(rundir.config, rundir.read_keys_file())  # some may have been revoked since it was written
             with _haproxy(rundir, found.spec) as haproxy:
-                tell(f"HAProxy is ready again after {time.monotonic() - began:.1f} s")
+                with suppress(EndedError):  # which is counted
+                    haproxy.wait_until_ready()
+                    tell(f"HAProxy is ready again after {time.monotonic() - began:.1f} s")
                 code = haproxy.wait(stopping)
     finally:
         rundir.remove(keep_logs=True)
@@ -121,12 +124,11 @@ def start(options: Options) -> None:
 
 @contextmanager
 def _haproxy(rundir: EdgeDir, spec: Spec) -> Iterator[HAProxy]:
-    """Ready, and with what it says of requests on its way to the log; none of its processes is left at the end."""
+    """With what it says of requests on its way to the log; none of its processes is left at the end."""
     with _access_log(spec, rundir) as log:
         haproxy = HAProxy(rundir, log.pipe)
         try:
             log.start()
-            haproxy.wait_until_ready()
             yield haproxy
         finally:
             haproxy.stop(spec.limits.drain_seconds)
@@ -165,7 +167,6 @@ def reload(port: int) -> None:
     _write(found, rundir.config, process.jail(rundir.jail))
     rundir.write_keys_file(found.spec.keys)
     process.reload(rundir)
-    print(f"the edge on port {port} has the new settings")
 
 
 def stop(port: int) -> None:

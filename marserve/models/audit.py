@@ -12,7 +12,7 @@ import fcntl
 import os
 import pwd
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -134,27 +134,8 @@ class Audit:
         return [Entry(*row) for row in rows]
 
     def previous_default(self, model: str, current: str) -> str | None:
-        """The default version before the `current` one; None where the log knows of none.
-
-        A rollback takes what it goes back to off the stack, so that the next one goes further back.
-        """
-        before: list[str] = []
-        last = ""
-        for entry in reversed(self.entries(model)):
-            if entry.default_changed and entry.outcome == DONE:
-                if last and last != entry.from_version:
-                    before.append(last)  # something else has changed it meanwhile
-                if entry.action != ROLLBACK:
-                    before.append(entry.from_version)
-                elif entry.to_version in before:
-                    while before.pop() != entry.to_version:
-                        pass
-                last = entry.to_version
-        if last and last != current:
-            before.append(last)
-        while before and before[-1] == current:
-            before.pop()
-        return before[-1] if before else None
+        """The default version before the `current` one; None where the log knows of none."""
+        return default_before(reversed(self.entries(model)), current)
 
     def _end(self, entry: int | None, outcome: str, detail: str, otherwise: str) -> None:
         with self._writing(otherwise) as database:
@@ -176,6 +157,27 @@ class Audit:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
             raise MarserveError(f"cannot write the audit log {self.path}: {error.strerror}") from None
+
+
+def default_before(entries: Iterable[Entry], current: str) -> str | None:
+    """Of one model, the eldest first. A rollback takes what it goes back to away, so that the next one goes further."""
+    before: list[str] = []
+    last = ""
+    for entry in entries:
+        if entry.default_changed and entry.outcome == DONE:
+            if last and last != entry.from_version:
+                before.append(last)  # something else has changed it meanwhile
+            if entry.action != ROLLBACK:
+                before.append(entry.from_version)
+            elif entry.to_version in before:
+                while before.pop() != entry.to_version:
+                    pass
+            last = entry.to_version
+    if last and last != current:
+        before.append(last)
+    while before and before[-1] == current:
+        before.pop()
+    return before[-1] if before else None
 
 
 def _now() -> str:

@@ -51,9 +51,9 @@ def rollback(server: Running, name: str, detail: str = "") -> Switched:
                 f"takes one of {', '.join(found)}"
             )
         if before not in found:
-            raise MarserveError(
-                f"{name} {before}, the default before, is not registered: {_how_back(server, name, before)}"
-            )
+            reason = f"{name} {before}, the default before, is not registered: {_how_back(server, name, before)}"
+            server.audit.record(ROLLBACK, name, current.version, before, detail=reason, failed=True)
+            raise MarserveError(reason)
         return _switch(server, current, found[before], ROLLBACK, detail)
 
 

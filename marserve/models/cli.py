@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from marserve.archive import Archive
 from marserve.errors import DataError
 from marserve.settings import DEFAULT_PORT
 from marserve.terminal import columns, progress
@@ -23,7 +24,7 @@ Port = Annotated[int, typer.Option(min=1100, max=65000, help="The server's REST 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 Name = Annotated[str, typer.Argument(help="The model.")]
 Version = Annotated[str, typer.Argument(help="Its version.")]
-NOT_KEPT = "note: the server has not kept this for its next start: its disk may be full (the log says so at a start)"
+NOT_KEPT = "note: the server has not kept this for its next start: is the disk of its state folder full?"
 
 
 @models_app.callback()
@@ -86,7 +87,7 @@ def register(
     _say(
         as_json,
         {**fields, "kept": done.kept, **({"switched": asdict(switched)} if switched else {})},
-        f"{name} {version} is registered, with {done.workers} workers that have answered ({done.archive.path})",
+        f"{name} {version} is registered ({done.archive.path}); workers: {done.workers}, {_readiness(done.archive)}",
         done.kept,
     )
     if switched and not as_json:
@@ -114,7 +115,7 @@ def scale(
         one = server.version(model, version) if version else server.default(model)
         count = changing.scale(server, one, low, high, say)
     fields = {"model": one.model, "version": one.version, "workers": count}
-    _say(as_json, fields, f"{one.model} {one.version} has {count} workers, all ready")
+    _say(as_json, fields, f"{one.model} {one.version}: workers: {count}, all ready")
 
 
 @models_app.command()
@@ -198,6 +199,10 @@ def _switched(done: Any) -> str:
     if done.was == done.now:
         return f"{done.model}: {done.now} is the default already"
     return f"{done.model}: {done.was} -> {done.now}"
+
+
+def _readiness(archive: Archive) -> str:
+    return "each has answered its example" if archive.example else "all ready (it has no example to ask them)"
 
 
 def _ago(since: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def register(
     with placed(server, path, new_interface) as archive:
         name, version = archive.name, archive.version
         overrides = find_overrides(server.overrides, [archive]) if server.overrides else {}
-        wanted = (workers, workers) if workers else _workers(server, archive, overrides)
+        wanted = (workers, workers) if workers else usual_workers(archive, overrides, server.properties)
         with server.audit.change(
             ACTION, name, to_version=version, archive=str(archive.path), digest=digest(archive.path)
         ):
@@ -65,7 +65,7 @@ def register(
         return Registered(archive, count, kept)
 
 
-def _post(server: Running, archive: Archive, workers: int, overrides: dict[str, Overrides]) -> None:
+def _post(server: Running, archive: Archive, workers: int, overrides: Mapping[str, Overrides]) -> None:
     """Not synchronously: until the workers are there TorchServe would answer nobody else."""
     changed = overrides[archive.name].server if archive.name in overrides else {}
     batches = {parameter: changed[key] for key, parameter in BATCHES.items() if key in changed}
@@ -107,12 +107,14 @@ def _take_away(server: Running, archive: Archive, error: BaseException) -> None:
         raise MarserveError(f"{error}; and it may still be registered: {silence}") from None
 
 
-def _workers(server: Running, archive: Archive, overrides: dict[str, Overrides]) -> tuple[int, int]:
+def usual_workers(
+    archive: Archive, overrides: Mapping[str, Overrides], properties: Mapping[str, str]
+) -> tuple[int, int]:
     """At least and at most, as at a start: overrides, or the archive's, or those of `models=`, or the default."""
-    usual = settings(archive, overrides, server.properties)
+    usual = settings(archive, overrides, properties)
     low, high = (usual[key] for key in WORKERS)
     if _own_workers(archive) is None and archive.name not in overrides:
-        told = json.loads(server.properties.get("models", "{}")).get(archive.name, {}).get(archive.version, {})
+        told = json.loads(properties.get("models", "{}")).get(archive.name, {}).get(archive.version, {})
         low, high = told.get(WORKERS[0], low), told.get(WORKERS[1], high)
     return low, max(low, high)
 

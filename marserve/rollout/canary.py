@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from marserve.background import StopFlag
 from marserve.edge import split
@@ -19,10 +19,14 @@ from marserve.errors import MarserveError
 from marserve.rollout.access import Tail, read
 from marserve.rollout.judge import Limits, Tally, judge
 
+T = TypeVar("T")
+
 TICK = 0.5  # seconds between two looks
 MOST_HOLDS = 10  # times the hold that a step waits for `min_requests`
 HANG = 5  # times `max_p99` without an answer to what is in flight, and HANG_LEAST seconds
 HANG_LEAST, HANG_UNKNOWN = 2.0, 10.0
+EDGE_BACK = 10.0  # seconds that an edge may be away
+LEFTOVERS = 60.0  # seconds that requests to an earlier candidate may still take
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ class Canary:
         """
         outcome = Outcome()
         try:
+            self._wait_for_room(stopping)
             with Tail(self._edge.read_access_log_file()) as tail:
                 for share in self._options.steps:
                     outcome.steps.append(Step(share, self._options.hold))
@@ -104,18 +109,26 @@ class Canary:
                 split.clear(self._edge, self._model)
         return outcome
 
+    def _wait_for_room(self, stopping: StopFlag) -> None:
+        """What an earlier candidate has left unanswered would be taken for this one's. Raises MarserveError."""
+        deadline = time.monotonic() + LEFTOVERS
+        while (left := split.in_flight(self._edge, self._model)) and not stopping:
+            if time.monotonic() > deadline:
+                raise MarserveError(f"{left} requests to an earlier candidate are unanswered still: try again later")
+            time.sleep(TICK)
+
     def _hold(self, step: Step, tail: Tail) -> Iterator[str]:
         """After each look, why the version is not good enough; ends when the step has been passed."""
         limits = self._options.limits
         began = answered = time.monotonic()
         while True:
-            split.set_share(self._edge, self._model, self._new, step.share)
+            self._at_edge(lambda: split.set_share(self._edge, self._model, self._new, step.share))
             time.sleep(TICK)
             before = step.new.requests
             self._count(step, tail)
             now = time.monotonic()
             step.seconds = now - began
-            if step.new.requests > before or not split.in_flight(self._edge, self._model):
+            if step.new.requests > before or not self._at_edge(lambda: split.in_flight(self._edge, self._model)):
                 answered = now
             if now - answered > self._options.patience:
                 yield f"it has not answered for {now - answered:.0f} s: it hangs"
@@ -127,6 +140,17 @@ class Canary:
                     f"{step.new.requests} requests in {step.seconds:.0f} s are too few to judge by: "
                     f"hold each step for longer, or lower --min-requests ({limits.min_requests})"
                 )
+
+    def _at_edge(self, ask: Callable[[], T]) -> T:
+        """An edge that has died is started again by who watches it. Raises MarserveError where it stays away."""
+        deadline = time.monotonic() + EDGE_BACK
+        while True:
+            try:
+                return ask()
+            except MarserveError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(TICK)
 
     def _count(self, step: Step, tail: Tail) -> None:
         for line in tail.lines():

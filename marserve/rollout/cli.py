@@ -65,27 +65,32 @@ def rollout(
     from marserve.rollout.judge import Limits
     from marserve.rollout.show import Lines
     from marserve.settings import addresses
-    from marserve.shadow import run as shadow
     from marserve.shadow.outcome import Options as ShadowOptions
 
     target = run.Target(_name(name, "NAME"), _name(to, "--to"), port, edge_port)
     p99 = None if max_p99 is None else 1000 * seconds(max_p99, "--max-p99", 0.001, 600)
     limits = Limits(_share(max_error, "--max-error"), p99, min_requests)
-    options = Options(_steps(canary or STEPS), seconds(hold, "--hold", 1, 24 * 3600), limits)
-    compared = None
-    outcome = Outcome()
+    options = Options(_steps(STEPS if canary is None else canary), seconds(hold, "--hold", 1, 24 * 3600), limits)
+    shadowing = None
     if shadow_for is not None:
         lasts = seconds(shadow_for, "--shadow", 1, 24 * 3600)
         shares = _share(sample, "--sample"), _share(max_disagreement, "--max-disagreement")
-        compared = shadow.run(ShadowOptions(name, to, addresses({}, port), lasts, *shares, report=report))
-        outcome.reason = "" if compared.agreed else compared.verdict
-        if not as_json:
-            print(plain(compared.verdict), f"report      {plain(compared.report)}", sep="\n", flush=True)
-    if (canary or compared is None) and not outcome.reason:
-        with progress() as say:
-            lines = Lines(say, quiet=as_json)
-            outcome = run.roll_out(target, options, StopFlag(), lines)
-            lines.end()
+        shadowing = ShadowOptions(name, to, addresses({}, port), lasts, *shares, report=report)
+    compared = None
+    outcome = Outcome()
+    with run.alone(target):
+        if shadowing:
+            from marserve.shadow import run as shadow
+
+            compared = shadow.run(shadowing)
+            outcome.reason = "" if compared.agreed else compared.verdict
+            if not as_json:
+                print(plain(compared.verdict), f"report      {plain(compared.report)}", sep="\n", flush=True)
+        if (canary is not None or not shadowing) and not outcome.reason:
+            with progress() as say:
+                lines = Lines(say, quiet=as_json)
+                outcome = run.roll_out(target, options, StopFlag(), lines)
+                lines.end()
     promoted = bool(outcome.steps) and not outcome.reason
     if as_json:
         fields = {"model": name, "version": to, "promoted": promoted, "reason": outcome.reason}

@@ -44,13 +44,6 @@ class Tally:
         self.statuses[answer.status] += 1
         self.milliseconds[answer.milliseconds] += 1
 
-    def merge(self, other: Tally) -> None:
-        self.requests += other.requests
-        self.failed += other.failed
-        self.refused += other.refused
-        self.statuses.update(other.statuses)
-        self.milliseconds.update(other.milliseconds)
-
     def slower_than(self, limit: float) -> int:
         return sum(count for milliseconds, count in self.milliseconds.items() if milliseconds > limit)
 
@@ -78,7 +71,7 @@ def judge(new: Tally, old: Tally, limits: Limits) -> str:
     said = f"{new.requests:,} requests"
     if new.failed > limits.max_error * least:
         kinds = ", ".join(f"{count:,} x {status}" for status, count in new.statuses.most_common() if status != "200")
-        return f"{new.failed:,} of {said} failed, over {limits.max_error:.3g} of them ({kinds})"
+        return f"{new.failed:,} of {said} failed, more than {100 * limits.max_error:g} % ({kinds})"
     if limits.max_p99 is not None and (slow := new.slower_than(limits.max_p99)) > 0.01 * least:
         return f"{slow:,} of {said} took over {limits.max_p99:g} ms: p99 is {new.percentile(99)} ms"
     if old.requests >= limits.min_requests:

@@ -36,9 +36,12 @@ class Target:
 
 
 def roll_out(target: Target, options: Options, stopping: StopFlag, show: Callable[[Step], None]) -> Outcome:
-    """Step by step, until it is the default or its requests are the old version's again. Raises MarserveError."""
+    """Step by step, until it is the default or its requests are the old version's again. Raises MarserveError.
+
+    To be called within `alone`.
+    """
     steps = ", ".join(f"{100 * share:g} %" for share in options.steps)
-    with _alone(target), Running(target.port) as server:
+    with Running(target.port) as server:
         old, new = _find(server, target)
         edge = _find_edge(target)
         priority.restore(server.listening.management, server.rundir.slots, target.model, target.version)
@@ -57,7 +60,7 @@ def roll_out(target: Target, options: Options, stopping: StopFlag, show: Callabl
 
 
 @contextmanager
-def _alone(target: Target) -> Iterator[None]:
+def alone(target: Target) -> Iterator[None]:
     """No other rollout of this model meanwhile. Raises MarserveError where there is one."""
     path = EdgeDir(target.edge_port).base() / f"rollout-{target.port}-{target.model}.lock"
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

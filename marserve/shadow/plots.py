@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ def _chart(kind: str, title: str, x_title: str, y_title: str, **options: Any) ->
     import pygal
     from pygal.style import Style
 
+    # Its hook for maps of its own would be asked, and warned about, at every import that comes after.
+    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
     style = Style(
         background="white",
         plot_background="white",

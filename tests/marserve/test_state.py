@@ -164,6 +164,17 @@ def test_what_never_got_ready_is_not_kept(store: Path, file: StateFile) -> None:
     assert [kept.model for kept in state.versions] == ["foreign", "red_or_blue"]
 
 
+def test_a_file_that_another_version_came_in(store: Path, file: StateFile) -> None:
+    """The next start knows the new content, and with it that this version was the default."""
+    keeper = Keeper(file, plan(store, [], None), PLAIN)
+    keeper.keep([FIRST, FOREIGN])
+    keeper.keep([FOREIGN])
+    pack_red_or_blue(store, "2.0").replace(store / "first.mar")
+    keeper.keep([FOREIGN, replace(FIRST, version="2.0")])
+    found = plan(store, [], file.read())
+    assert (sorted(names(found)), found.defaults["red_or_blue"]) == (["foreign 0.1", "red_or_blue 2.0"], "2.0")
+
+
 def test_it_is_written_when_something_has_changed(store: Path, file: StateFile) -> None:
     keeper = Keeper(file, plan(store, [], None), PLAIN)
     keeper.keep([FIRST])

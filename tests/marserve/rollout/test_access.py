@@ -69,7 +69,7 @@ def test_no_line_is_lost_where_the_log_begins_anew(tmp_path: Path) -> None:
     wanted = [entry(total_ms=number) for number in range(1000)]
     seen: list[bytes] = []
     with Tail(path) as tail:
-        with AccessLog(path, rotate=20_000) as log, os.fdopen(os.dup(log.pipe), "wb", buffering=0) as pipe:
+        with AccessLog(path, rotate=100_000) as log, os.fdopen(os.dup(log.pipe), "wb", buffering=0) as pipe:
             log.start()
             for number, line in enumerate(wanted):
                 pipe.write(line + b"\n")

@@ -30,9 +30,9 @@ def tally(good: int = 0, failed: int = 0, refused: int = 0, slow: int = 0) -> Ta
         (tally(), tally(), ""),
         (tally(good=1000), tally(good=1000), ""),
         (tally(good=990, failed=10), tally(), ""),
-        (tally(good=989, failed=11), tally(), "11 of 1,000 requests failed, over 0.01 of them (11 x 500)"),
+        (tally(good=989, failed=11), tally(), "11 of 1,000 requests failed, more than 1 % (11 x 500)"),
         (tally(failed=1), tally(), ""),  # one of the hundred that there have to be
-        (tally(failed=2), tally(), "2 of 2 requests failed, over 0.01 of them (2 x 500)"),
+        (tally(failed=2), tally(), "2 of 2 requests failed, more than 1 % (2 x 500)"),
         (tally(good=990, slow=10), tally(), ""),
         (tally(good=989, slow=11), tally(), "11 of 1,000 requests took over 80 ms: p99 is 200 ms"),
         (tally(good=900, refused=100), tally(good=900, refused=100), ""),
@@ -61,13 +61,3 @@ def test_a_percentile_is_the_least_time_that_so_many_kept(times: list[int], perc
     assert least is not None
     assert sum(one <= least for one in times) >= len(times) * percent / 100
     assert sum(one < least for one in times) < len(times) * percent / 100
-
-
-@given(st.lists(st.integers(0, 300)), st.lists(st.integers(0, 300)))
-def test_merged_tallies_are_those_of_all_answers(first: list[int], second: list[int]) -> None:
-    parts = [Tally(), Tally(), Tally()]
-    for part, times in ((0, first), (1, second), (2, first + second)):
-        for milliseconds in times:
-            parts[part].add(Answer(milliseconds, "500", failed=milliseconds > 200))
-    parts[0].merge(parts[1])
-    assert parts[0] == parts[2]
