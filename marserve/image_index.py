@@ -7,6 +7,7 @@ images.index/images.json     {"model": {...}, "folder": "/photos", "images": [{"
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -81,8 +82,9 @@ def check_target(target: Path, folder: Path) -> None:
         if there != str(folder):
             what = f"the index of {there}" if there else "no index"
             raise MarserveError(f"{target} exists already and is {what}: remove it or choose another --output")
-    if not target.absolute().parent.is_dir():
-        raise MarserveError(f"cannot write {target}: {target.absolute().parent} is no folder")
+    parent = target.absolute().parent
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise MarserveError(f"cannot write {target}: {parent} is no folder that you may write to")
 
 
 def write(target: Path, model: Model, folder: Path, images: list[Image], vectors: Vectors) -> None:
@@ -95,7 +97,7 @@ def write(target: Path, model: Model, folder: Path, images: list[Image], vectors
             staging = Path(scratch, "index")
             staging.mkdir()
             faiss().write_index(index, str(staging / VECTORS))
-            (staging / IMAGES).write_text(json.dumps(text, indent=1, ensure_ascii=False) + "\n")
+            (staging / IMAGES).write_text(json.dumps(text, indent=1) + "\n")  # ASCII: names may be no Unicode
             if target.exists():
                 shutil.move(target, Path(scratch, "before"))
             staging.rename(target)

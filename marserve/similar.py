@@ -14,6 +14,7 @@ from marserve.errors import MarserveError
 from marserve.evaluate import Problem
 from marserve.image_index import Image, ImageIndex
 from marserve.photos import below
+from marserve.terminal import plain
 
 # Beside the similarity: the very same file; one that is not where it was indexed, or not the one that was.
 State = Literal["", "identical", "missing", "changed"]
@@ -69,11 +70,11 @@ def find(file: Path, place: Path, archive: Path, count: int) -> Found:
 
 def draw_sheet(found: Found, target: Path) -> None:
     """The image itself, then its neighbours. Raises MarserveError where that cannot be written."""
-    tiles = [Tile(found.file, "looked for", found.file.name, framed=True)]
+    tiles = [Tile(found.file, "looked for", plain(found.file.name), framed=True)]
     for rank, neighbour in enumerate(found.neighbours, 1):
         gone = neighbour.state if neighbour.state in ("missing", "changed") else ""
         same = "  identical" if neighbour.state == "identical" else ""
-        name = str(neighbour.path.relative_to(found.index.folder))
+        name = plain(neighbour.path.relative_to(found.index.folder))
         tiles.append(Tile(neighbour.path, f"{rank}  {neighbour.similarity:.4f}{same}", name, gone))
     draw(tiles, target)
 

@@ -152,7 +152,9 @@ def test_what_cannot_be_indexed(here: Path, archive: Path, monkeypatch: pytest.M
     assert f"is the index of {here.resolve()}/photos: remove it or choose another" in refused("empty", *mine)
     assert "file exists already and is no index" in refused("photos", "--output=file", *mine)
     assert "photos exists already and is no index" in refused("photos", "--output=photos", *mine)
-    assert f"cannot write no/x: {here}/no is no folder" in refused("photos", "--output=no/x", *mine)
+    assert f"cannot write no/x: {here}/no is no folder that you may write to" in refused(
+        "photos", "--output=no/x", *mine
+    )
     image = ROOT / "model_store/captcha_image.mar"
     assert "is for image_classification; what is wanted here is image_embedding" in refused(
         "photos", "--archive", image
@@ -174,6 +176,20 @@ def test_an_index_is_replaced_by_one_of_the_same_folder(
     _, out, _ = similar("query.png")
     assert "none.png" not in out
     assert sorted(path.name for path in here.iterdir()) == ["images.index", "photos", "query.png", "similar.png"]
+
+
+def test_a_file_name_may_hold_any_bytes(
+    here: Path, archive: Path, similar: Asked, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    odd = os.fsencode(here / "photos") + b"/\xff\n\x1b[2J.png"
+    Path(os.fsdecode(odd)).write_bytes(FILES["none.png"])
+    assert run(monkeypatch, "index", "photos", "--archive", archive) == 0
+    capsys.readouterr()
+    code, out, _ = similar("photos/none.png", "-k", 2)
+    assert code == 0
+    assert "/photos/\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}[2J.png  (identical)" in out
+    _, out, _ = similar("photos/none.png", "-k", 2, "--json")
+    assert os.fsdecode(odd) in [n["file"] for n in json.loads(out)["neighbours"]]
 
 
 def test_without_faiss(
