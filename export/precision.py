@@ -36,6 +36,7 @@ def check_kind(precision: Precision, name: str, handler: dict[str, Any]) -> None
     """Raises ExportError for a model whose network has no such weights."""
     if precision.kind != "float32" and handler.get("task") != "image_classification":
         what = "a forest: its splits are no weights" if "network" in handler else "a pool of images"
+        what = "cut out of a float32 network" if handler.get("task") == "image_embedding" else what
         raise ExportError(f"{name} is {what}; --quantize and --fp16 are for image classifiers")
 
 

@@ -61,6 +61,18 @@ def image_classification(body: Mapping[str, Any], request: bytes) -> str:  # noq
     return ""
 
 
+def image_embedding(body: Mapping[str, Any], request: bytes) -> str:  # noqa: ARG001
+    """`{"embedding", "dim"}`: that many numbers, of length 1 together."""
+    embedding, dim = body.get("embedding"), body.get("dim")
+    if not isinstance(embedding, list) or not all(type(number) in (int, float) for number in embedding):
+        return "no list of numbers in 'embedding'"
+    if dim != len(embedding) or isinstance(dim, bool):
+        return "'dim' is not how many numbers there are"
+    if not abs(math.hypot(*embedding) - 1) <= TOLERANCE:
+        return "the length of the embedding is not 1"
+    return ""
+
+
 def random_images(body: Mapping[str, Any], request: bytes) -> str:
     """As many JPEG images as were asked for, of two groups with at least two each."""
     images = body.get("images")
@@ -100,6 +112,7 @@ def trajectory_anomaly(body: Mapping[str, Any], request: bytes) -> str:  # noqa:
 CHECKERS: Mapping[str, Checker] = {
     "any": any_object,
     "image_classification": image_classification,
+    "image_embedding": image_embedding,
     "random_images": random_images,
     "trajectory_anomaly": trajectory_anomaly,
     "trajectory_classification": trajectory_classification,
