@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import sys
@@ -26,7 +27,9 @@ from export.repack import unpack
 from export.spec import SPECS, ModelSpec, known_names, read_model_spec
 from handlers.errors import SpecError
 from handlers.pool import Pool
+from handlers.samples import read_samples
 
+CLASSIFIERS = ("image_classification", "digit_recognition")  # tasks of networks that training/train_image.py trains
 MAX_BYTES = 20 * 10**6  # a released archive lives in the repository
 
 
@@ -72,6 +75,9 @@ def export(name: str, sources: Sources, output_dir: Path, notes: Notes, precisio
         if "file" in spec.handler.get("example", {}):
             files[spec.handler["example"]["file"]] = _example(name, spec)
         read = spec.handler_spec()
+        if read.samples:
+            files[read.samples] = SPECS / f"{name}_{read.samples}"
+            metadata["samples"] = _samples_record(files[read.samples], read.labels)
 
         def write(target: Path, files: Mapping[str, Path]) -> str:
             card = fill_card(SPECS / f"{name}.md", metadata | {"handler": spec.handler})
@@ -108,7 +114,7 @@ def _from_parts(name: str, spec: ModelSpec, sources: Sources, scratch: Path) -> 
             raise ExportError(f"{name} needs --checkpoint, as in --checkpoint models/best_model.pth")
         network = scratch / "model.onnx"
         files[spec.handler["network"]["file"]] = network
-        if spec.handler["task"] == "image_classification":
+        if spec.handler["task"] in CLASSIFIERS:
             example = _example(name, spec)
             metadata |= export_classifier(sources.checkpoint, spec.handler, sources.data_dir, example, network)
         else:
@@ -132,7 +138,7 @@ def _from_archive(spec: ModelSpec, archive: Path, scratch: Path) -> Parts:
     metadata, handler = unpack(archive, scratch)
     files: dict[str, Path] = {}
     if "network" in spec.handler and "network" in handler:
-        trained = ("labels", "features", "reference", "scaling", "threshold")
+        trained = ("labels", "features", "reference", "scaling", "threshold", "preprocessing")
         spec.handler |= {key: handler[key] for key in trained if key in handler}
         spec.handler["network"]["input_shape"] = handler["network"]["input_shape"]
         files[spec.handler["network"]["file"]] = scratch / handler["network"]["file"]
@@ -177,6 +183,14 @@ def _pool_record(folder: Path) -> dict[str, Any]:
         raise ExportError(str(error)) from error
     counts = loaded.counts
     return {"images": sum(counts.values()), "groups": counts, "attribution": loaded.attribution}
+
+
+def _samples_record(file: Path, labels: Sequence[str]) -> dict[str, Any]:
+    try:
+        samples = read_samples(file, labels)
+    except SpecError as error:
+        raise ExportError(str(error)) from error
+    return {"images": len(samples), "attribution": json.loads(file.read_bytes()).get("attribution") or "Not stated."}
 
 
 def _versions(*names: str) -> dict[str, str]:

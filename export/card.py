@@ -66,7 +66,7 @@ def _command(metadata: Mapping[str, Any], output_dir: str = "models") -> str:
     earlier = metadata.get("earlier")
     if earlier or metadata.get("pretrained"):
         options.append(f"--weights {output_dir}_before/best_model.pth" if earlier else "--weights FILE")
-    lines = [f"{python} {script or 'training/train_efficientnet.py'} --data_dir {data_dir}"]
+    lines = [f"{python} {script or 'training/train_image.py'} --data_dir {data_dir}"]
     for option in options:
         if len(lines[-1]) + len(option) > _WIDTH:
             lines.append("   ")

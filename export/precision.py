@@ -35,7 +35,7 @@ class Precision:
 def check_kind(precision: Precision, name: str, handler: dict[str, Any]) -> None:
     """Raises ExportError for a model whose network has no such weights."""
     if precision.kind != "float32" and handler.get("task") != "image_classification":
-        what = "a forest: its splits are no weights" if "network" in handler else "a pool of images"
+        what = f"for {handler.get('task')}" if "network" in handler else "a pool of images"
         raise ExportError(f"{name} is {what}; --quantize and --fp16 are for image classifiers")
 
 
@@ -55,6 +55,8 @@ def to_precision(
         raise ExportError(f"the archive's network is not the float32 one (it has {had[0]}): start from that one")
     if spec.network is None:
         raise ExportError("this model has no network")
+    if spec.preprocessing != "crop":
+        raise ExportError("--quantize and --fp16 are for photographs, not for what is brought to white on black first")
     original = network.with_name("float32.onnx")
     network.rename(original)
     if precision.kind == "float16":

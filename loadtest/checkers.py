@@ -61,6 +61,14 @@ def image_classification(body: Mapping[str, Any], request: bytes) -> str:  # noq
     return ""
 
 
+def digit_recognition(body: Mapping[str, Any], request: bytes) -> str:
+    """`{"digit", "confidence", "probabilities"}` that agree with each other."""
+    digit = body.get("digit")
+    if type(digit) is not int:
+        return "'digit' is no whole number"
+    return image_classification({**body, "label": str(digit)}, request).replace("'label'", "'digit'")
+
+
 def random_images(body: Mapping[str, Any], request: bytes) -> str:
     """As many JPEG images as were asked for, of two groups with at least two each."""
     images = body.get("images")
@@ -99,6 +107,7 @@ def trajectory_anomaly(body: Mapping[str, Any], request: bytes) -> str:  # noqa:
 # By the task that a model's spec names; anything else is checked as `any`.
 CHECKERS: Mapping[str, Checker] = {
     "any": any_object,
+    "digit_recognition": digit_recognition,
     "image_classification": image_classification,
     "random_images": random_images,
     "trajectory_anomaly": trajectory_anomaly,

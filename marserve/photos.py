@@ -6,10 +6,11 @@ import math
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
@@ -20,6 +21,7 @@ from handlers.pipeline import Answer, Pipeline
 from marserve.errors import DataError, MarserveError
 
 TASK = "image_classification"
+CLASSIFIERS = (TASK, "digit_recognition")  # tasks whose replies have the probability of every label
 BATCH = 8  # images that one thread takes at a time: whole files, which may have many megabytes
 
 
@@ -46,6 +48,12 @@ def scan(folder: Path, labels: Sequence[str]) -> list[Photo]:
     if not photos:
         raise DataError(f"{folder} has no images in <group>/<class>/*.jpg|png|webp or <group>/*.jpg|png|webp")
     return photos
+
+
+def predicted(reply: Mapping[str, Any]) -> str:
+    """The most probable label."""
+    probabilities: Mapping[str, float] = reply["probabilities"]
+    return max(probabilities, key=probabilities.__getitem__)
 
 
 def answers(pipeline: Pipeline, paths: Sequence[Path], what: str) -> Iterable[tuple[bytes, Answer]]:

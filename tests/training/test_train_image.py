@@ -22,7 +22,7 @@ from training.cli import run_script
 from training.network import MEAN, STD, ImageClassifier
 from training.recipe import Recipe
 from training.splits import split
-from training.train_efficientnet import main
+from training.train_image import main
 
 ROOT = Path(__file__).parents[2]
 TINY = {"input_size": 32, "batch_size": 8, "epochs": 2, "workers": 0, "learning_rate": 0.003, "validation_share": 0.25}
