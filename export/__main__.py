@@ -25,6 +25,7 @@ from export.pack import pack
 from export.precision import Precision, check_kind, to_precision
 from export.repack import unpack
 from export.spec import SPECS, ModelSpec, known_names, read_model_spec
+from export.tabular import export_table
 from handlers.errors import SpecError
 from handlers.pool import Pool
 from handlers.samples import read_samples
@@ -117,6 +118,8 @@ def _from_parts(name: str, spec: ModelSpec, sources: Sources, scratch: Path) -> 
         if spec.handler["task"] in CLASSIFIERS:
             example = _example(name, spec)
             metadata |= export_classifier(sources.checkpoint, spec.handler, sources.data_dir, example, network)
+        elif spec.handler["task"] == "tabular_classification":
+            metadata |= export_table(sources.checkpoint, spec.handler, network)
         else:
             metadata |= export_forest(sources.checkpoint, spec.handler, network)
         parity = metadata["parity"]

@@ -110,6 +110,7 @@ CHECKERS: Mapping[str, Checker] = {
     "digit_recognition": digit_recognition,
     "image_classification": image_classification,
     "random_images": random_images,
+    "tabular_classification": image_classification,  # the same reply
     "trajectory_anomaly": trajectory_anomaly,
     "trajectory_classification": trajectory_classification,
 }

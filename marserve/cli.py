@@ -202,10 +202,10 @@ def evaluate(
     from marserve import evaluate_movements as movements
     from marserve import report, report_movements
     from marserve.archive import find_archives, read_archive
-    from marserve.photos import TASK
+    from marserve.photos import CLASSIFIERS
 
     runs: dict[str, tuple[Callable[[Any, Path], tuple[Any, list[images.Problem]]], Callable[[Any], None]]] = {
-        TASK: (images.evaluate, report.print_report),
+        **dict.fromkeys(CLASSIFIERS, (images.evaluate, report.print_report)),
         **dict.fromkeys(movements.TASKS, (movements.evaluate, report_movements.print_report)),
     }
     archive = read_archive(Path(name)) if name.endswith(".mar") else find_archives(model_store, [name])[0]

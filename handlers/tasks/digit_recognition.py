@@ -11,6 +11,7 @@ from handlers.errors import InvalidContentError, SpecError
 from handlers.image_input import ImageInput, read_input
 from handlers.payload import Instance
 from handlers.pool import Pool
+from handlers.reply import classified
 from handlers.samples import Sample, read_samples
 from handlers.spec import HandlerSpec
 from handlers.tasks import Item, Row, Task
@@ -33,14 +34,8 @@ class DigitRecognition(Task):
         return Item(self._input.pixels(instance))
 
     def encode(self, item: Item, row: Row) -> dict[str, Any]:
-        probabilities = row["probabilities"]  # (10,)
-        best = int(probabilities.argmax())
-        return {
-            "digit": best,
-            "confidence": round(float(probabilities[best]), 6),
-            "probabilities": {label: round(float(p), 6) for label, p in zip(LABELS, probabilities, strict=True)},
-            **item.extra,
-        }
+        best, rest = classified(LABELS, row["probabilities"])
+        return {"digit": best, **rest, **item.extra}
 
     def _sample(self, instance: Mapping[str, Any]) -> Item:
         count = len(self._samples)
