@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from export.errors import ExportError
 from export.onnx_file import ServedClassifier, write_onnx
 from export.parity import check_parity
 from handlers import image
-from handlers.errors import RequestError
+from handlers.errors import InvalidContentError, RequestError
 from handlers.loaders import LOADERS, Loader
 from training.captcha_dataset import scan
 from training.cli import DataError
@@ -136,14 +137,17 @@ def photographs(data_dir: Path, size: int, load: Loader = image.load) -> list[tu
 
 
 def crops(example: Path, size: int, load: Loader = image.load) -> list[tuple[str, NDArray[np.uint8]]]:
-    """Without a data folder: 70 different crops of the spec's own example photograph."""
+    """Without a data folder: 70 different crops of the spec's own example photograph, of those that show something."""
     whole = image.decode(example.read_bytes())  # (H, W, 3)
     random = np.random.default_rng(0)
-    result = []
-    for index in range(PARITY_IMAGES):
+    result: list[tuple[str, NDArray[np.uint8]]] = []
+    for index in range(10 * PARITY_IMAGES):
         side = int(min(whole.shape[:2]) * random.uniform(0.3, 1))
         top, left = (int(random.integers(0, extent - side + 1)) for extent in whole.shape[:2])
         cut = cv2.cvtColor(whole[top : top + side, left : left + side], cv2.COLOR_RGB2BGR)
-        pixels = load(cv2.imencode(".png", cut)[1].tobytes(), size, image.Limits())
-        result.append((f"{example.name} crop {index}", pixels))
-    return result
+        with suppress(InvalidContentError):  # no ink on it
+            pixels = load(cv2.imencode(".png", cut)[1].tobytes(), size, image.Limits())
+            result.append((f"{example.name} crop {index}", pixels))
+        if len(result) == PARITY_IMAGES:
+            return result
+    raise ExportError(f"{example} shows too little for the parity gate: give --data_dir")
