@@ -15,6 +15,7 @@ from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import Any
 
+from export import selftest
 from export.behaviour import export_forest
 from export.card import fill_card
 from export.comparison import table
@@ -26,6 +27,7 @@ from export.precision import Precision, check_kind, to_precision
 from export.repack import unpack
 from export.spec import SPECS, ModelSpec, known_names, read_model_spec
 from export.tabular import export_table
+from handlers import interface
 from handlers.errors import SpecError
 from handlers.pool import Pool
 from handlers.samples import read_samples
@@ -62,7 +64,7 @@ def export(name: str, sources: Sources, output_dir: Path, notes: Notes, precisio
     check_kind(precision, name, spec.handler)
     with tempfile.TemporaryDirectory(prefix="marserve-export-") as scratch:
         if sources.archive is not None:
-            metadata, files = _from_archive(spec, sources.archive, Path(scratch))
+            metadata, files = _from_archive(spec, sources.archive, Path(scratch, "source"))
         else:
             metadata, files = _from_parts(name, spec, sources, Path(scratch))
         if "data" in metadata:
@@ -95,6 +97,13 @@ def export(name: str, sources: Sources, output_dir: Path, notes: Notes, precisio
             example = _example(name, spec)
             metadata |= to_precision(precision, read, metadata, files[place], example, packed_size)
             _print_precision(metadata)
+        model = Path(scratch, "model")
+        pipeline = selftest.staged(read, files, model)
+        metadata[interface.SECTION] = interface.describe(read, pipeline.network)
+        tests = selftest.record(read, pipeline, model, Path(scratch))
+        files |= tests
+        if not tests:
+            print("note: no self-test: no answer is far from others, or nothing is known of the task", file=sys.stderr)
         archive = output_dir / f"{name}.mar"
         try:
             archive.with_suffix(".md").write_text(write(archive, files))

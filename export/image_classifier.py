@@ -137,17 +137,27 @@ def photographs(data_dir: Path, size: int, load: Loader = image.load) -> list[tu
 
 
 def crops(example: Path, size: int, load: Loader = image.load) -> list[tuple[str, NDArray[np.uint8]]]:
-    """Without a data folder: 70 different crops of the spec's own example photograph, of those that show something."""
+    """Without a data folder: 70 different crops of the spec's own example photograph, (size, size, 3) each.
+
+    Where `load` looks for ink, those without any are left out.
+    """
+    result = []
+    for name, pixels in cuts(example):
+        encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
+        with suppress(InvalidContentError):
+            result.append((name, load(encoded, size, image.Limits())))
+    if not result:
+        raise ExportError(f"{example} shows too little for the parity gate: give --data_dir")
+    return result
+
+
+def cuts(example: Path) -> list[tuple[str, NDArray[np.uint8]]]:
+    """The same crops as they lie in the photograph, (side, side, 3) each, with a side of their own."""
     whole = image.decode(example.read_bytes())  # (H, W, 3)
     random = np.random.default_rng(0)
-    result: list[tuple[str, NDArray[np.uint8]]] = []
-    for index in range(10 * PARITY_IMAGES):
+    result = []
+    for index in range(PARITY_IMAGES):
         side = int(min(whole.shape[:2]) * random.uniform(0.3, 1))
         top, left = (int(random.integers(0, extent - side + 1)) for extent in whole.shape[:2])
-        cut = cv2.cvtColor(whole[top : top + side, left : left + side], cv2.COLOR_RGB2BGR)
-        with suppress(InvalidContentError):  # no ink on it
-            pixels = load(cv2.imencode(".png", cut)[1].tobytes(), size, image.Limits())
-            result.append((f"{example.name} crop {index}", pixels))
-        if len(result) == PARITY_IMAGES:
-            return result
-    raise ExportError(f"{example} shows too little for the parity gate: give --data_dir")
+        result.append((f"{example.name} crop {index}", whole[top : top + side, left : left + side]))
+    return result

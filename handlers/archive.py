@@ -11,6 +11,7 @@ from pathlib import Path
 from handlers.errors import SpecError
 
 DIGESTS = "digests.json"
+SELFTEST = "selftest.json"  # what `selftest` reads
 
 
 def file_digest(path: Path) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from handlers import archive, metrics, pipeline, spec
+from handlers import archive, interface, metrics, pipeline, selftest, spec
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,10 @@ class Handler:
     """Between TorchServe's calling convention and `pipeline`."""
 
     def initialize(self, context: Any) -> None:
-        """Check and load the unpacked archive, and run its network once. Raises SpecError."""
+        """Check and load the unpacked archive, run its network once, and hold it to its own self-test.
+
+        Raises SpecError.
+        """
         properties = context.system_properties
         folder = Path(properties["model_dir"])
         gpu_id = properties.get("gpu_id")
@@ -44,9 +47,13 @@ class Handler:
         self._pipeline = pipeline.Pipeline.load(
             folder, read, None if gpu_id is None else int(gpu_id), _pool_folder(folder, read)
         )
-        self.metrics = metrics.load(context)
         network = self._pipeline.network
-        log.info("loaded on %s", network.provider if network else "no network")
+        interface.check(folder, read, network)
+        started = time.perf_counter()
+        cases = selftest.replay(folder, self._pipeline)
+        took = 1000 * (time.perf_counter() - started)
+        log.info("loaded on %s; %d self-tests, %.0f ms", network.provider if network else "no network", cases, took)
+        self.metrics = metrics.load(context)
         _settle()
         os.environ[MEMORY_LIMIT] = str(_memory_limit(read.memory_limit_mb))
         if self.metrics and RESUME in os.environ:

@@ -57,6 +57,12 @@ class Network:
             except Exception as error:
                 raise SpecError(f"{spec.file} fails on {batch} items of zeros: {error}") from error
 
+    @property
+    def signature(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Name, type and shape of every input, and of every output; None is an axis of any length."""
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        return [_described(one) for one in inputs], [_described(one) for one in outputs]
+
     def run(self, items: Sequence[NDArray[Any]]) -> list[Mapping[str, NDArray[Any]]]:
         """Run the items as one batch; one mapping from output name to that item's row, in order."""
         outputs = self._runner(items)
@@ -83,6 +89,11 @@ class Network:
             raise SpecError(f"the network's batch axis is fixed to {inputs[0].shape[0]}; export it as dynamic")
         if missing := sorted(set(self.spec.outputs) - {o.name for o in outputs}):
             raise SpecError(f"the network has no output named {', '.join(missing)}")
+
+
+def _described(one: Any) -> dict[str, Any]:
+    shape = [extent if isinstance(extent, int) else None for extent in one.shape]
+    return {"name": one.name, "dtype": one.type.removeprefix("tensor(").removesuffix(")"), "shape": shape}
 
 
 def _providers(choice: str, gpu_id: int | None) -> list[tuple[str, dict[str, Any]]]:

@@ -74,6 +74,11 @@ class Pipeline:
             raise SpecError(f"{spec.task} cannot read what {spec.network.file} puts out: {error}") from error
         return cls(task, network, spec.decode_threads)
 
+    @property
+    def form(self) -> Mapping[str, Any] | None:
+        """Of an answer, where the same request is never answered the same."""
+        return self._task.form
+
     def __call__(self, rows: Sequence[Mapping[str, Any]], explain: Sequence[bool] | None = None) -> list[Reply]:
         """Requests as TorchServe hands them over -> replies, in order; `explain` says which came to be explained."""
         self.stages.start()

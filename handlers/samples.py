@@ -35,8 +35,8 @@ class Sample:
         return cv2.imencode(".png", bgr)[1].tobytes()
 
 
-def read_samples(path: Path, labels: Container[str]) -> list[Sample]:
-    """Raises SpecError where the file is none of samples, or an image or a label is not good."""
+def read_samples(path: Path, labels: Container[str] | None = None) -> list[Sample]:
+    """Raises SpecError where the file is none of samples, an image is not good, or a label is none of `labels`."""
     try:
         entries = json.loads(path.read_bytes())["samples"]
         samples = [Sample(base64.b64decode(entry["data"], validate=True), entry["label"]) for entry in entries]
@@ -44,7 +44,7 @@ def read_samples(path: Path, labels: Container[str]) -> list[Sample]:
             image.decode(sample.data)
     except (OSError, ValueError, KeyError, TypeError, RequestError) as error:
         raise SpecError(f"handler.samples: {path.name} is no file of samples: {error!r}") from None
-    if strangers := [sample.label for sample in samples if sample.label not in labels]:
+    if labels is not None and (strangers := [sample.label for sample in samples if sample.label not in labels]):
         raise SpecError(f"handler.samples: {path.name} has the label {strangers[0]!r}, which is not in handler.labels")
     if not samples:
         raise SpecError(f"handler.samples: {path.name} is empty")

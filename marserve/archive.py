@@ -9,7 +9,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,10 +120,21 @@ def _changed(archive: zipfile.ZipFile) -> tuple[str, ...]:
     return tuple(sorted(changed | (names - set(digests) - {DIGESTS})))
 
 
-def find_archives(model_store: Path, wanted: list[str]) -> list[Archive]:
+def read_intact(path: Path) -> Archive:
+    """As `read_archive`; raises MarserveError for files that are not the ones that were packed, too."""
+    archive = read_archive(path)
+    if archive.changed:
+        raise MarserveError(
+            f"{archive.path} is damaged: {', '.join(archive.changed)} differ from digests.json; export it again"
+        )
+    return archive
+
+
+def find_archives(model_store: Path, wanted: list[str], read: Callable[[Path], Archive] = read_intact) -> list[Archive]:
     """The archives of a model store, all or those named (`captcha_image` or `captcha_image.mar`), in order.
 
-    Raises MarserveError for an empty store, a name that is not there, or the first archive that cannot be served.
+    `read` decides which may be served. Raises MarserveError for an empty store, a name that is not there, or the first
+    archive that cannot be served.
     """
     if not model_store.is_dir():
         raise MarserveError(f"the model store {model_store} is not a folder; name another with --model-store")
@@ -137,12 +148,7 @@ def find_archives(model_store: Path, wanted: list[str]) -> list[Archive]:
         )
     if missing := [name for name in names if name not in paths]:
         raise MarserveError(f"no {', '.join(missing)} in {model_store}; it has {', '.join(paths)}")
-    archives = [read_archive(paths[name]) for name in dict.fromkeys(names)]
-    for archive in archives:
-        if archive.changed:
-            raise MarserveError(
-                f"{archive.path} is damaged: {', '.join(archive.changed)} differ from digests.json; export it again"
-            )
+    archives = [read(paths[name]) for name in dict.fromkeys(names)]
     if len({(archive.name, archive.version) for archive in archives}) < len(archives):
         raise MarserveError("two archives hold the same version of the same model; choose with --models")
     return archives

@@ -9,9 +9,16 @@ import subprocess
 import time
 from collections.abc import Sequence
 from types import FrameType
+from typing import Protocol
 
 from marserve.errors import MarserveError
 from marserve.rundir import RunDir
+
+prctl = ctypes.CDLL(None).prctl  # found here: that takes a lock, which a thread may have when another one forks
+
+
+class Flag(Protocol):
+    def __bool__(self) -> bool: ...
 
 
 class StopFlag:
@@ -82,4 +89,4 @@ def stop(rundir: RunDir, timeout: float) -> None:
 def die_with_parent() -> None:
     """In a new process: be asked to end when the one that started it is gone, however it went (Linux, prctl(2))."""
     pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+    prctl(pr_set_pdeathsig, signal.SIGTERM)

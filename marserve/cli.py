@@ -15,8 +15,11 @@ from rich.table import Table
 
 from marserve.edge.cli import edge_app, keys_app
 from marserve.errors import MarserveError
+from marserve.models.cli import models_app
+from marserve.rollout.cli import rollout
 from marserve.settings import DEFAULT_PORT
 from marserve.terminal import console, plain, short
+from marserve.trust.cli import add_commands
 
 app = typer.Typer(
     help="Serve trained models on TorchServe, without PyTorch.",
@@ -29,6 +32,9 @@ pool_app = typer.Typer(help="Pools of images for random challenges.", no_args_is
 app.add_typer(pool_app, name="pool")
 app.add_typer(edge_app, name="edge")
 app.add_typer(keys_app, name="keys")
+app.add_typer(models_app, name="models")
+add_commands(app)
+app.command()(rollout)
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="The REST port.")]
 
@@ -160,7 +166,9 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
 ) -> None:
     """Print what is inside an archive, and whether its files are the ones that were packed."""
+    from handlers.archive import SELFTEST
     from marserve.archive import read_archive
+    from marserve.trust.signing import signature_path
 
     found = read_archive(archive)
     if as_json:
@@ -169,6 +177,8 @@ def inspect(
     else:
         out = console()
         out.print(f"{found.name}  version {found.version}")
+        own = ((SELFTEST in found.files, "self-test"), (signature_path(archive).exists(), "signature beside it"))
+        out.print(", ".join(f"{'a' if there else 'no'} {what}" for there, what in own))
         settings = {key: value for key, value in found.config.items() if key != "handler"}
         for title, section in (("TorchServe", settings), ("handler", found.handler), ("metadata", found.metadata)):
             out.print(f"\n{title}")

@@ -46,6 +46,12 @@ class Health:
     def start(self) -> None:
         self._thread.start()
 
+    def starting(self) -> None:
+        """TorchServe is gone, and comes again. What a look has found before is told when this returns."""
+        with self._looking:
+            self._phase = "starting"
+            self._versions = ()
+
     def serving(self) -> None:
         """All models have answered: from here on it depends on their workers."""
         self._phase = "serving"
@@ -63,10 +69,11 @@ class Health:
     def look(self) -> None:
         """Ask TorchServe now."""
         with self._looking, suppress(NoAnswerError):  # it is starting, ending or hanging: what was seen gets old
-            self._versions = self._management.versions()
-            self._seen = self._clock()
+            versions = self._management.versions()
             if self._phase not in CLOSED:
-                self._tell(self._versions)
+                self._tell(versions)
+            self._versions = versions  # what the page shows has been told before: it outlives TorchServe
+            self._seen = self._clock()
 
     @property
     def asked(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -11,10 +11,11 @@ from typing import Self
 
 import httpx
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from marserve.deaths import Deaths
 from marserve.pages import Page
 from marserve.settings import Address
 
@@ -24,9 +25,10 @@ TORCHSERVE_TIMEOUT = 2.0  # seconds; a scrape of Prometheus' gives up after 10
 class MetricsPage:
     """`folder` has the workers' files, `torchserve` is where its own page is. It asks nobody after the `with`."""
 
-    def __init__(self, folder: Path, torchserve: Address) -> None:
+    def __init__(self, folder: Path, torchserve: Address, deaths: Sequence[Deaths] = ()) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(WorkersCollector(folder))
+        self._registry.register(DeathsCollector(deaths))
         self._url = f"{torchserve.url}/metrics"
         self._http = httpx.Client(timeout=TORCHSERVE_TIMEOUT, trust_env=False)
 
@@ -70,6 +72,21 @@ class WorkersCollector(Collector):
         for model, count in workers.items():
             gauge.add_metric(model, count)
         yield gauge
+
+
+class DeathsCollector(Collector):
+    """What died by itself and was started again."""
+
+    def __init__(self, deaths: Sequence[Deaths]) -> None:
+        self._deaths = deaths
+
+    def collect(self) -> Iterator[Metric]:
+        counter = CounterMetricFamily(
+            "marserve_deaths", "How often the process ended by itself and was started again.", labels=("process",)
+        )
+        for one in self._deaths:
+            counter.add_metric((one.what,), one.total)
+        yield counter
 
 
 def _alive(path: Path) -> bool:

@@ -1,8 +1,8 @@
 """NAME.overrides.yaml: a model's settings for this machine, in the words of its spec. The archive stays as it is.
 
 TorchServe reads an archive's own YAML only. Its keys are replaced through a snapshot, the form in which it restores
-models (registering over its management API would drop a batch size of 1 and a delay of 100: it takes those for "not
-given"). `handler.network` is replaced by the workers, who find it in their environment.
+models (registered over its management API a version gets the YAML's workers and timeouts, whatever is asked for).
+`handler.network` is replaced by the workers, who find it in their environment.
 """
 
 from __future__ import annotations

@@ -16,11 +16,15 @@ from marserve.errors import MarserveError
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What `marserve stop` and a detaching `marserve serve` need to know."""
+    """What `marserve stop`, a detaching `marserve serve` and `marserve models` need to know."""
 
     pid: int
     ready: bool
     grace: float = 0.0  # seconds that it may take to end, beyond what stopping takes
+    # Absolute paths, of a server alone.
+    model_store: str = ""
+    overrides: str = ""  # the folder with them, if they count
+    kept: str = ""  # the file with what is served (state.py)
 
 
 _MAX_SOCKET_PATH = 107  # bytes that a Unix socket's address holds
@@ -49,8 +53,10 @@ class RunDir:
         self.examples = self.root / "examples"
         self.metrics = self.root / "metrics"  # the workers' files; those of workers that have ended stay
         self.slots = self.root / "slots"  # the workers' shared memory
+        self.taps = self.root / "taps"  # where a shadow asks workers for copies
         self.classes = self.root / "classes"  # what goes before TorchServe's own
         self.config = self.root / "config.properties"
+        self.trusted = self.root / "trusted.pem"  # public keys; there where signatures are asked for
         self.output = base / f"{self.prefix}{port}.out"  # what a detached server prints
         self._state = self.root / "state.json"
         self._lock_file = base / f"{self.prefix}{port}.lock"
@@ -83,7 +89,14 @@ class RunDir:
             folder.mkdir(mode=0o700)
 
     def folders(self) -> tuple[Path, ...]:
-        return (self.root, self.logs, self.temporary, self.examples, self.metrics, self.slots)
+        return (self.root, self.logs, self.temporary, self.examples, self.metrics, self.slots, self.taps)
+
+    def renew(self) -> None:
+        """For another process in the place of one that died: its logs become NAME.1, its temporary files go."""
+        for log in self.logs.glob("*.log"):
+            log.replace(log.with_name(f"{log.name}.1"))
+        shutil.rmtree(self.temporary)
+        self.temporary.mkdir(mode=0o700)
 
     def write_state(self, state: State) -> None:
         part = self._state.with_suffix(".part")

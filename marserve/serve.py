@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
-import subprocess
+import shutil
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from marserve import background
 from marserve.archive import Archive
 from marserve.background import StopFlag
 from marserve.boot.slots import Slots
+from marserve.deaths import Deaths
 from marserve.draining import Drain
 from marserve.edge import child
-from marserve.errors import MarserveError
 from marserve.health import Health
 from marserve.metrics_page import MetricsPage
-from marserve.overrides import Overrides, find_overrides, settings
+from marserve.overrides import find_overrides, settings
 from marserve.pages import Pages
 from marserve.rundir import RunDir, State
+from marserve.server import Server
 from marserve.settings import DEFAULT_PORT, Addresses, addresses, check_free, free_loopback, read_properties
-from marserve.state import Keeper, Plan, StateFile, plan
-from marserve.torchserve import TorchServe
+from marserve.state import Keeper, StateFile, plan
+from marserve.summary import summary, write_examples
+from marserve.trust import admission
 
 DETACH_TIMEOUT = 150.0  # seconds; longer than a server waits for its own models
 STOP_TIMEOUT = 15.0  # seconds that an end takes beyond its grace period
@@ -58,8 +58,10 @@ def serve(options: Options) -> None:
     state = StateFile(listening.rest.port, options.model_store)
     # With `models=` TorchServe has settings that a snapshot would replace.
     fresh = options.fresh or bool(options.models) or "models" in properties
-    started_with = plan(options.model_store, options.models, None if fresh else state.read())
-    archives = started_with.archives
+    trusted = admission.required(properties, options.config)
+    admit = partial(admission.admit, trusted=trusted)
+    first = plan(options.model_store, options.models, None if fresh else state.read(), admit)
+    archives = first.archives
     overrides = find_overrides(options.overrides, archives) if options.overrides else {}
     grace = options.grace
     if options.edge:
@@ -70,34 +72,52 @@ def serve(options: Options) -> None:
     rundir.make()
     failed, left = True, 0
     try:
-        rundir.write_state(State(os.getpid(), ready=False, grace=grace))
+        if trusted:
+            shutil.copyfile(trusted, rundir.trusted)
+        known = State(os.getpid(), ready=False, grace=grace, **_paths(options, state))
+        rundir.write_state(known)
         behind = replace(listening, metrics=free_loopback())
         plain = {(one.name, one.version): settings(one, overrides, properties) for one in archives}
-        keeper = Keeper(state, started_with, plain)
+        keeper = Keeper(state, first, plain)
         health, slots = Health(listening.management, keeper.keep), Slots(rundir.slots)
+        deaths, edge_deaths = Deaths("TorchServe"), Deaths("the edge")
         with (
-            MetricsPage(rundir.metrics, behind.metrics) as metrics,
+            MetricsPage(rundir.metrics, behind.metrics, (deaths, edge_deaths)) as metrics,
             Pages(listening.metrics, {"/metrics": metrics.page, "/health": health.page}) as pages,
         ):
             images = pools(options.pool, archives, rundir)
-            server = TorchServe(rundir, properties, behind, started_with, images, overrides)
+            server = Server(
+                rundir,
+                properties,
+                behind,
+                first,
+                images,
+                overrides,
+                keeper,
+                lambda seen: plan(
+                    options.model_store, list(seen.archives), seen, admit
+                ),  # not what is new in the store
+                health,
+                deaths,
+            )
             try:
-                pages.start()  # a process that has threads should not fork
+                pages.start()  # a process that has threads should not fork, where it need not
                 health.start()
                 if server.wait_until_ready(stopping):
-                    health.serving()
-                    health.look()
-                    _write_examples(archives, rundir)
-                    print(_summary(started_with, overrides, listening, rundir, time.monotonic() - started), flush=True)
+                    write_examples(archives, rundir)
+                    print(summary(first, overrides, listening, rundir, time.monotonic() - started), flush=True)
                     if keeper.failure:
                         print(f"note: what is served is not kept for the next start: {keeper.failure}", flush=True)
-                    with _edge(options, listening) as edge:
-                        rundir.write_state(State(os.getpid(), ready=True, grace=grace))
-                        server.wait(Either(stopping, edge))
-                        if not stopping:
-                            raise MarserveError("the edge ended by itself: the server is stopped")
+                    with _edge(options, listening, edge_deaths) as edge:
+                        rundir.write_state(replace(known, ready=True))
+                        while not stopping:
+                            server.tend(stopping)
+                            if edge and not stopping:
+                                edge.tend()
+                            time.sleep(0.1)
                         health.drain()  # the edge takes no more, answers what it has, and ends
-                    drain = Drain(server.pid, listening, slots, lambda: stopping.at_once or server.ended)
+                if server.ready:
+                    drain = Drain(server.pid, listening, slots, lambda: stopping.at_once or not server.ready)
                     left = drain.run(NOTICE if health.asked and not options.edge else 0, options.grace)
                 failed = False
             finally:
@@ -108,21 +128,15 @@ def serve(options: Options) -> None:
         rundir.remove(keep_logs=failed)
 
 
-class Either:
-    """Set when one should stop, or when the edge has ended."""
-
-    def __init__(self, stopping: StopFlag, edge: subprocess.Popen[bytes] | None) -> None:
-        self._stopping = stopping
-        self._edge = edge
-
-    def __bool__(self) -> bool:
-        return bool(self._stopping) or (self._edge is not None and self._edge.poll() is not None)
+def _paths(options: Options, state: StateFile) -> dict[str, str]:
+    overrides = str(options.overrides.resolve()) if options.overrides else ""
+    return {"model_store": str(options.model_store.resolve()), "overrides": overrides, "kept": str(state.path)}
 
 
-def _edge(options: Options, listening: Addresses) -> AbstractContextManager[subprocess.Popen[bytes] | None]:
+def _edge(options: Options, listening: Addresses, deaths: Deaths) -> AbstractContextManager[child.Edge | None]:
     if options.edge is None:
         return nullcontext()
-    return child.running(options.edge, options.edge_port, options.config, listening.rest.port)
+    return child.running(options.edge, options.edge_port, options.config, listening.rest.port, deaths)
 
 
 def detach(options: Options) -> None:
@@ -157,53 +171,6 @@ def pools(pool: Path | None, archives: list[Archive], rundir: RunDir) -> dict[st
             archive.unpack(prefix, rundir.root / "pool")
             return {"MARSERVE_DEFAULT_POOL": str(rundir.root / "pool")}
     return {}
-
-
-def _write_examples(archives: list[Archive], rundir: RunDir) -> None:
-    """Unpack the example files, so that the printed commands can be pasted as they are."""
-    for archive in archives:
-        if "file" in archive.example:
-            _example_path(archive, rundir).write_bytes(archive.example_request()[0])
-
-
-def _example_path(archive: Archive, rundir: RunDir) -> Path:
-    return rundir.examples / f"{archive.name}-{archive.version}{Path(archive.example['file']).suffix}"
-
-
-def _summary(
-    plan: Plan, overrides: Mapping[str, Overrides], listening: Addresses, rundir: RunDir, seconds: float
-) -> str:
-    lines = [f"marserve is ready after {seconds:.1f} s; Ctrl-C stops it", ""]
-    for archive in plan.archives:
-        versions = sum(other.name == archive.name for other in plan.archives)
-        url = f"{listening.rest.url}/predictions/{archive.name}" + (f"/{archive.version}" if versions > 1 else "")
-        lines += [f"  {archive.name}  version {archive.version}", f"    {_curl(archive, url, rundir)}"]
-        if archive.name in overrides:
-            own = overrides[archive.name]
-            lines += [f"    overridden by {own.path}: {own.describe(archive)}"]
-        lines += [""]
-    if plan.said:
-        lines += [f"restored    {'; '.join(plan.said)} (--fresh: the model store as it is)"]
-    lines += [
-        f"REST        {listening.rest.url}",
-        f"gRPC        {listening.grpc}",
-        f"management  {listening.management.url}/models",
-        f"metrics     {listening.metrics.url}/metrics",
-        f"health      {listening.metrics.url}/health",
-        f"logs        {rundir.logs}",
-    ]
-    return "\n".join(lines)
-
-
-def _curl(archive: Archive, url: str, rundir: RunDir) -> str:
-    command = ["curl", "-s", url]
-    if "json" in archive.example:
-        command += ["-H", "Content-Type: application/json", "-d", json.dumps(archive.example["json"])]
-    elif "file" in archive.example:
-        command += ["-T", str(_example_path(archive, rundir))]
-    else:
-        command += ["-T", "FILE"]
-    return shlex.join(command)
 
 
 def _stop_command(listening: Addresses) -> str:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from marserve.errors import MarserveError
 
 DEFAULT_PORT = 8080
+REQUIRE_SIGNATURE = "require_signature"  # a key of marserve's own, which TorchServe does not get
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ def read_properties(path: Path) -> dict[str, str]:
 
 
 def write_properties(path: Path, properties: Mapping[str, str]) -> None:
-    path.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+    """For TorchServe."""
+    path.write_text("".join(f"{key}={value}\n" for key, value in properties.items() if key != REQUIRE_SIGNATURE))
 
 
 def addresses(properties: Mapping[str, str], port: int | None = None) -> Addresses:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from marserve.archive import Archive, find_archives
+from marserve.archive import Archive, find_archives, read_intact
 from marserve.errors import MarserveError
 from marserve.management import SETTINGS, Version
 
@@ -52,8 +52,8 @@ class Plan:
 class StateFile:
     """`$XDG_STATE_HOME/marserve/PORT.json` or `~/.local/state/marserve/PORT.json`, for this user's eyes only."""
 
-    def __init__(self, port: int, model_store: Path) -> None:
-        self.path = Path(os.environ.get("XDG_STATE_HOME") or _default_folder(), "marserve", f"{port}.json")
+    def __init__(self, port: int, model_store: Path, path: Path | None = None) -> None:
+        self.path = path or folder() / f"{port}.json"
         self._store = str(model_store.resolve())
 
     def read(self) -> State | None:
@@ -94,45 +94,60 @@ class Keeper:
         self._plain = plain
         self._digests: dict[str, str] = {}
         self._known: set[Key] = set()
+        self._defaults: dict[str, str] = {}  # version by model
         self._written: State | None = None
+        self.last: State | None = None  # what was seen last, whether it could be written or not
         self.failure = ""  # why the file could not be written
 
     def keep(self, versions: Iterable[Version]) -> None:
-        """A version counts from when one of its workers is ready, or when it wants none."""
+        """A version counts from when one of its workers is ready, or when it wants none; as the default too."""
         served = {(one.model, one.version): one for one in versions}
         ready = {key for key, one in served.items() if one.ready or one.settings["minWorkers"] == 0}
+        for key in ready - self._known:
+            self._digests.pop(Path(served[key].archive).name, None)  # it may have been replaced since it was served
         self._known = (self._known | ready) & set(served)
-        kept = [_differences(served[key], self._plain) for key in sorted(self._known)]
+        self._defaults |= {model: version for model, version in self._known if served[model, version].default}
+        kept = [self._differences(served[key]) for key in sorted(self._known)]
         self._paths |= {one.archive: self._store / one.archive for one in kept}
-        state = State({name: self._digest(path) for name, path in sorted(self._paths.items())}, kept)
-        if state != self._written:
+        self.last = State({name: self._digest(path) for name, path in sorted(self._paths.items())}, kept)
+        if self.last != self._written:
             try:
-                self._file.write(state)
-                self._written, self.failure = state, ""
+                self._file.write(self.last)
+                self._written, self.failure = self.last, ""
             except OSError as error:  # a full disk is no reason to serve nothing; it is tried again
                 self.failure = f"cannot write {self._file.path}: {error.strerror}"
 
+    def _differences(self, one: Version) -> Kept:
+        usual = self._plain.get((one.model, one.version), {})
+        settings = {key: value for key, value in one.settings.items() if usual.get(key) != value}
+        default = self._defaults.get(one.model) == one.version
+        return Kept(one.model, one.version, Path(one.archive).name, default, settings)
+
     def _digest(self, path: Path) -> str:
-        """Of the file as it was when it was first seen."""
+        """Of the file as it was when a version of it was first seen."""
         if path.name not in self._digests:
             self._digests[path.name] = digest(path)
         return self._digests[path.name]
 
 
-def plan(model_store: Path, names: list[str], state: State | None) -> Plan:
-    """The archives named, or all; with a state, those that were served, as they were, and those that are new.
+def plan(
+    model_store: Path, names: list[str], state: State | None, read: Callable[[Path], Archive] = read_intact
+) -> Plan:
+    """The archives named, or all; with a state, those of them that were served, as they were, and those that are new.
 
     Raises MarserveError as `find_archives` does.
     """
     if state is None:
-        return Plan(find_archives(model_store, names))
-    paths = {path.name: path for path in sorted(model_store.glob("*.mar"))}
+        return Plan(find_archives(model_store, names, read))
+    paths = {path.name: path for path in sorted(model_store.glob("*.mar")) if not names or path.name in names}
+    if names and not paths:
+        raise MarserveError(f"nothing is left in {model_store} of {', '.join(names)}")
     same = {name for name, path in paths.items() if digest(path) == state.archives.get(name)}
     served = [kept for kept in state.versions if kept.archive in same]
     left_out = [paths[name] for name in sorted(same - {kept.archive for kept in served})]
     if paths and len(left_out) == len(paths):
         raise MarserveError(f"every model of {model_store} was unregistered: --fresh serves them all again")
-    found = find_archives(model_store, [path.stem for path in paths.values() if path not in left_out])
+    found = find_archives(model_store, [path.stem for path in paths.values() if path not in left_out], read)
     own = {archive.path.name: archive for archive in found}
     archives = [archive for archive in found if archive.path.name not in same]
     archives += [replace(own[kept.archive], name=kept.model) for kept in served]
@@ -160,6 +175,11 @@ def digest(path: Path) -> str:
         return ""
 
 
+def folder() -> Path:
+    """Of what outlives a server."""
+    return Path(os.environ.get("XDG_STATE_HOME") or _default_folder(), "marserve").absolute()
+
+
 def _default_folder() -> Path:
     try:
         return Path.home() / ".local" / "state"
@@ -175,12 +195,6 @@ def _describe(kept: Kept, name: str) -> str:
         changes = "what it was registered with"
     what = f"{origin}{f' with {changes}' if changes else ''}"
     return f"{kept.model} {kept.version}{what}" if what else ""
-
-
-def _differences(one: Version, plain: Mapping[Key, Mapping[str, int]]) -> Kept:
-    usual = plain.get((one.model, one.version), {})
-    settings = {key: value for key, value in one.settings.items() if usual.get(key) != value}
-    return Kept(one.model, one.version, Path(one.archive).name, one.default, settings)
 
 
 def _kept(entry: Mapping[str, Any]) -> Kept:

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
 from rich.console import Console
 
 
 def console() -> Console:
     """Prints such text as it is: `[b]` and `:cat:` stay what they are. Colours and styles are for terminals only."""
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Tells what is being waited for, on a terminal; elsewhere nothing is seen of it."""
+    with Console(stderr=True, highlight=False, markup=False, emoji=False).status("") as status:
+        yield lambda text: status.update(plain(text))
+
+
+def columns(rows: Sequence[Sequence[object]]) -> str:
+    """A table that is as wide as it must be, whatever reads it: nothing of a name is cut off."""
+    cells = [[plain(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def plain(value: object) -> str:

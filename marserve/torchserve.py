@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,29 +14,20 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
-
-import httpx
 
 from marserve import front_end
-from marserve.archive import Archive
-from marserve.background import die_with_parent
+from marserve.background import Flag, die_with_parent
 from marserve.boot.slots import FOLDER as SLOTS
+from marserve.boot.tap import FOLDER as TAPS
 from marserve.errors import MarserveError
 from marserve.overrides import Overrides, environment, snapshot
+from marserve.readiness import SERVER_LOG, TIMEOUT, Readiness
 from marserve.rundir import RunDir
 from marserve.settings import Addresses, address_properties, write_properties
 from marserve.state import Plan
 
 BOOT = Path(__file__).parent / "boot"
-READY_TIMEOUT = 120.0  # seconds for all models together
 STOP_TIMEOUT = 10.0  # seconds between asking and killing
-WARM_UP_HEADER = "marserve-warm-up"
-WORKER_HEADER = "marserve-worker"
-
-
-class Flag(Protocol):
-    def __bool__(self) -> bool: ...
 
 
 class TorchServe:
@@ -52,10 +42,8 @@ class TorchServe:
         pools: Mapping[str, str],
         overrides: Mapping[str, Overrides],
     ) -> None:
-        self._rundir = rundir
         self._archives = plan.archives
-        self._rest = httpx.Client(base_url=addresses.rest.url, timeout=10, trust_env=False)
-        self._management = httpx.Client(base_url=addresses.management.url, timeout=10, trust_env=False)
+        self._readiness = Readiness(addresses, rundir.logs, self._raise_if_failed)
         # TorchServe would take as many threads for HTTP as there are cores, and the workers want these.
         threads = str(max(1, (os.cpu_count() or 1) // 2))
         settings = {"number_of_netty_threads": threads, **properties, **address_properties(addresses)}
@@ -82,11 +70,10 @@ class TorchServe:
 
         Raises MarserveError with the reason where a model does not get ready.
         """
-        deadline = time.monotonic() + READY_TIMEOUT
+        deadline = time.monotonic() + TIMEOUT
         for archive in self._archives:
-            workers = self._wait_for_workers(archive, deadline, stopping)
-            if archive.example:
-                self._warm_up(archive, workers, deadline, stopping)
+            workers = self._readiness.wait_for_workers(archive.name, archive.version, deadline, stopping)
+            self._readiness.warm_up(archive, workers, deadline, stopping)
         return not stopping
 
     @property
@@ -97,19 +84,15 @@ class TorchServe:
     def ended(self) -> bool:
         return self._process.poll() is not None
 
-    def wait(self, stopping: Flag) -> None:
-        """Return once `stopping` is set. Raises MarserveError where the process ends by itself, which it should not."""
-        while not stopping:
-            if self.ended:
-                raise MarserveError(
-                    f"TorchServe ended by itself with exit code {self._process.returncode}{self._see_logs()}"
-                )
-            time.sleep(0.1)
+    def code(self, timeout: float = 0) -> int | None:
+        """With what the process has ended, as `Popen.returncode`; None where it has not, after so many seconds."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
+        return self._process.returncode
 
     def stop(self, at_once: Callable[[], bool] = lambda: False) -> None:
         """Ask the front end to stop, then kill what is left of its session, workers included."""
-        self._rest.close()
-        self._management.close()
+        self._readiness.close()
         if not self.ended:
             self._process.terminate()
         deadline = time.monotonic() + STOP_TIMEOUT
@@ -119,85 +102,16 @@ class TorchServe:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def _wait_for_workers(self, archive: Archive, deadline: float, stopping: Flag) -> set[str]:
-        """The process ids of the model's workers, once all are READY; none when `stopping`."""
-        path = f"/models/{archive.name}/{archive.version}"
-        while not stopping:
-            self._raise_if_failed(archive)
-            try:
-                reply = self._management.get(path)
-                model = reply.json()[0] if reply.status_code == 200 else {}
-            except (httpx.TransportError, ValueError):
-                model = {}
-            workers = model.get("workers", [])
-            enough = model and len(workers) >= model["minWorkers"]  # none at all where it was scaled to none
-            if enough and all(worker["status"] == "READY" for worker in workers):
-                return {str(worker["pid"]) for worker in workers}
-            if time.monotonic() > deadline:
-                raise MarserveError(f"{archive.name} is not ready after {READY_TIMEOUT:.0f} s{self._see_logs()}")
-            time.sleep(0.05)
-        return set()
-
-    def _warm_up(self, archive: Archive, workers: set[str], deadline: float, stopping: Flag) -> None:
-        """Send the model's example until each of its workers has answered it."""
-        content, headers = archive.example_request()
-        answered: set[str] = set()
-        while answered != workers and not stopping:
-            try:
-                reply = self._rest.post(
-                    f"/predictions/{archive.name}/{archive.version}",
-                    content=content,
-                    headers={**headers, WARM_UP_HEADER: "1"},
-                )
-            except httpx.TransportError as error:
-                raise MarserveError(f"{archive.name} did not answer its example: {error}{self._see_logs()}") from None
-            if reply.status_code != 200:
-                raise MarserveError(
-                    f"{archive.name} answers its own example with {reply.status_code}: {reply.text[:300]}"
-                )
-            answered |= {reply.headers.get(WORKER_HEADER, "")} & workers
-            if time.monotonic() > deadline:
-                raise MarserveError(f"only {len(answered)} of {len(workers)} workers of {archive.name} answer")
-
-    def _raise_if_failed(self, archive: Archive) -> None:
+    def _raise_if_failed(self) -> None:
         if self._process.poll() is not None:
-            raise MarserveError(f"TorchServe ended with exit code {self._process.returncode}{self._see_logs()}")
-        server_log = self._read_log("server.log")
-        if (
-            f"Load model failed: {archive.name}," in server_log
-            or f"Failed to load model: {archive.path.name}" in server_log
-        ):
-            raise MarserveError(f"{archive.name} does not load: {self._reason(archive)}{self._see_logs()}")
-
-    def _reason(self, archive: Archive) -> str:
-        """The last line of the traceback that the model's worker left in its log."""
-        worker = re.compile(rf" W-\d+-{re.escape(archive.name)}_{re.escape(archive.version)}\S* - (\S.*)")
-        lines = worker.findall(self._settled_log("models.log"))
-        errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
-        # After a failed import the loader looks for a handler of its own by that name: that error only hides the first.
-        errors = [line for line in errors if "'ts.torch_handler." not in line] or errors
-        if not errors:
-            return "its worker died while loading it"
-        return re.sub(r"^handlers\.errors\.SpecError: ", "", errors[-1])
-
-    def _settled_log(self, name: str) -> str:
-        """A log once nothing more is being added: the last line of half a traceback names the wrong error."""
-        text = self._read_log(name)
-        for _ in range(10):
-            time.sleep(0.3)
-            before, text = text, self._read_log(name)
-            if text == before:
-                break
-        return text
-
-    def _read_log(self, name: str) -> str:
-        try:
-            return (self._rundir.logs / name).read_text(errors="replace")
-        except FileNotFoundError:
-            return ""
-
-    def _see_logs(self) -> str:
-        return f" (logs: {self._rundir.logs})"
+            raise MarserveError(
+                f"TorchServe ended with exit code {self._process.returncode}{self._readiness.see_logs()}"
+            )
+        server_log = self._readiness.log(SERVER_LOG)
+        for archive in self._archives:
+            if f"Failed to load model: {archive.path.name}" in server_log:
+                reason = self._readiness.reason(archive.name, archive.version)
+                raise MarserveError(f"{archive.name} does not load: {reason}{self._readiness.see_logs()}")
 
 
 def _command(rundir: RunDir, model_store: Path, vm_arguments: list[str]) -> list[str]:
@@ -241,5 +155,6 @@ def _environment(rundir: RunDir, ours: Mapping[str, str]) -> dict[str, str]:
         "METRICS_LOCATION": str(rundir.logs),
         "PROMETHEUS_MULTIPROC_DIR": str(rundir.metrics),
         SLOTS: str(rundir.slots),
+        TAPS: str(rundir.taps),
         "OPENCV_LOG_LEVEL": "SILENT",  # a broken image is the client's affair, not the log's
     }

@@ -9,6 +9,7 @@ import re
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from marserve.overrides import SUFFIX, write_overrides
 from marserve.report_tuning import final_point, measurements, nearest, print_result, verdict
 from marserve.settings import read_properties
 from marserve.terminal import plain
+from marserve.trust import admission
 from marserve.tune import Result, frontier, tune
 from marserve.tuning_machine import Machine, cores, overrides_of, read_requests, shipped_settings
 
@@ -45,12 +47,13 @@ def run(options: Options) -> int:
     """Tune one model and print what was found; the exit code. Raises MarserveError."""
     slo_ms = 1000 * seconds(options.slo, "--slo-p99", 0.001, _MOST_SLO)
     budget = seconds(options.budget, "--budget", _LEAST_BUDGET, _MOST_BUDGET)
-    archive = find_archives(options.model_store, [options.name])[0]
+    properties = read_properties(options.config)
+    admit = partial(admission.admit, trusted=admission.required(properties, options.config))
+    archive = find_archives(options.model_store, [options.name], admit)[0]
     folder = options.output or options.model_store
     if options.write and not os.access(folder, os.W_OK | os.X_OK):
         raise MarserveError(f"cannot write to {folder}: name another folder with --output")
     requests = read_requests(archive, options.samples)
-    properties = read_properties(options.config)
     shipped = shipped_settings(archive)
     err = Console(stderr=True, highlight=False, markup=False, emoji=False)
     if shipped.threads is None and archive.handler.get("network"):

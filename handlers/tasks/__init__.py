@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -28,6 +28,9 @@ class Item(NamedTuple):
 
 class Task:
     """The steps of an answer, in their order; `pipeline` runs the network between `gather` and `encode`."""
+
+    # The form (`answers`) of a reply, where the same request is never answered the same; None where it always is.
+    form: ClassVar[Mapping[str, Any] | None] = None
 
     def decode(self, instance: Instance) -> Item:
         """One instance -> its item. Raises RequestError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from handlers import image
 from handlers.disguise import disguise
@@ -24,6 +24,13 @@ _random = secrets.SystemRandom()
 
 class RandomImages(Task):
     """`{"kind": "drag_drop", "count": 6, "group": "animal"}` -> that many images of two groups, mixed."""
+
+    form: ClassVar[Mapping[str, Any] | None] = {
+        "kind": "text",
+        "images": [{"id": "text", "data": "text", "group": "text"}],
+        "groups": ["text"],
+        "pool": {"size": "number", "groups": {"*": "number"}},
+    }
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool

@@ -9,17 +9,13 @@ Exit code 0: all that is promised holds; 1: something does not, and is said; 2: 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
-from rich.table import Table
-
-from loadtest.errors import LoadTestError, exit_code
-from loadtest.reliability.trials import TRIALS, Options, Outcome
-from marserve.terminal import console
+from loadtest import outcome
+from loadtest.errors import exit_code
+from loadtest.reliability.trials import TRIALS, Options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,34 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(TRIALS)}")
     if not 6 <= args.seconds <= 3600 or not 20 <= args.bodies <= 1_000_000:
         parser.error("--seconds takes 6 to 3600, --bodies 20 to 1,000,000")
-    return exit_code(lambda: _run(args))
-
-
-def _run(args: argparse.Namespace) -> int:
     options = Options(args.model_store, args.seconds, args.bodies)
-    outcomes: dict[str, Outcome] = {}
-    for name in args.trials or TRIALS:
-        print(f"{name}: {(TRIALS[name].__doc__ or '').splitlines()[0]}", flush=True)
-        outcomes[name] = TRIALS[name](options)
-        console().print(_table(outcomes[name]))
-    if args.output:
-        try:
-            text = json.dumps({name: asdict(one) for name, one in outcomes.items()}, indent=1)
-            args.output.write_text(text + "\n")
-        except OSError as error:
-            raise LoadTestError(f"cannot write the figures: {error}") from None
-    for name, one in outcomes.items():
-        for kind, said in (("broken", one.broken), ("missed", one.missed)):
-            for words in said:
-                print(f"{kind}: {name}: {words}", file=sys.stderr)
-    return 1 if any(one.broken or one.missed for one in outcomes.values()) else 0
-
-
-def _table(outcome: Outcome) -> Table:
-    table = Table(show_header=False)
-    for name, value in outcome.figures.items():
-        table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
-    return table
+    return exit_code(lambda: outcome.run(TRIALS, args.trials, options, args.output))
 
 
 if __name__ == "__main__":

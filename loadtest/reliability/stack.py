@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +33,43 @@ class Stack:
     archives: Sequence[Archive]
     server_tree: Tree
     edge_tree: Tree
+    environment: Mapping[str, str]  # what commands need to find them
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """REST of the server, and of the edge."""
+        return int(self.server.rpartition(":")[2]), int(self.edge.rpartition(":")[2])
+
+    @property
+    def grpc(self) -> str:
+        """The edge's, host:port."""
+        return f"127.0.0.1:{self.ports[1] - 1010}"
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """A `marserve` command for this stack."""
+        command = [sys.executable, "-P", "-m", "marserve", *arguments]
+        environment = {**os.environ, **self.environment}
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def workers(self) -> dict[int, str]:
         """Process id -> model, of workers that TorchServe knows."""
         return workers(self.management, [archive.name for archive in self.archives])
+
+    def front_end(self) -> int:
+        """The process id of TorchServe's own process."""
+        return next(int(one.pid) for one in self.server_tree.members() if one.name() == "java")
+
+    def haproxy(self) -> tuple[int, int]:
+        """The process ids of HAProxy's master process and of its worker."""
+        master, worker = sorted(one.pid for one in self.edge_tree.members() if one.name() == "haproxy")
+        return master, worker
 
     def memory_mb(self) -> float:
         """Of all processes, proportional set size."""
@@ -61,7 +96,7 @@ def running(model_store: Path, models: Sequence[str], edge: str = "") -> Iterato
             with Tree(before, environment, folder, folder / "edge.log") as edge_tree:
                 wait_until_ready(edge_tree, EdgeDir(edge_port))
                 url, edge_url, management = (f"http://127.0.0.1:{number}" for number in (port, edge_port, port + 1))
-                yield Stack(url, edge_url, management, archives, server, edge_tree)
+                yield Stack(url, edge_url, management, archives, server, edge_tree, environment)
 
 
 def wait_until_ready(tree: Tree, rundir: RunDir) -> None:

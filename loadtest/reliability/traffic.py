@@ -26,12 +26,13 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One reply, or none: then the status is 0."""
+    """One reply, or none: then the status is 0. `at` is when the client knew it, of time.monotonic()."""
 
     kind: str
     status: int
     seconds: float
     right: bool
+    at: float
     content: bytes = field(repr=False, default=b"")
 
 
@@ -63,9 +64,9 @@ async def _ask(client: httpx.AsyncClient, ask: Ask) -> Seen:
     try:
         reply = await client.post(ask.path, content=ask.body, headers=ask.headers)
     except httpx.TransportError:
-        return Seen(ask.kind, 0, time.perf_counter() - started, False)
-    took = time.perf_counter() - started
-    return Seen(ask.kind, reply.status_code, took, ask.is_right(reply.status_code, reply.content), reply.content)
+        return Seen(ask.kind, 0, time.perf_counter() - started, False, time.monotonic())
+    took, at = time.perf_counter() - started, time.monotonic()
+    return Seen(ask.kind, reply.status_code, took, ask.is_right(reply.status_code, reply.content), at, reply.content)
 
 
 def percentile_ms(seen: Sequence[Seen], percent: int) -> float:

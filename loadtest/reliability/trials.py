@@ -9,17 +9,19 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
 
+from loadtest.outcome import Outcome
 from loadtest.reliability import asks
 from loadtest.reliability.fuzz import fuzz_endpoint
 from loadtest.reliability.stack import Stack, running
-from loadtest.reliability.traffic import Seen, asend, percentile_ms, send
+from loadtest.reliability.traffic import Ask, Seen, asend, percentile_ms, send
 from marserve import wrk
 
 IMAGE, MOVEMENT, TICKET, CHALLENGE = "captcha_image", "drag_pattern", "ticket_slice", "captcha_challenge"
@@ -27,6 +29,9 @@ CLIENTS = 16
 POISONED = 10  # one request in so many
 BETWEEN_KILLS = 10.0  # seconds
 BACK = 3.0  # seconds until a killed worker's successor is READY
+SERVER_BACK, EDGE_BACK = 6.0, 2.0  # seconds without an answer when TorchServe, or HAProxy, is killed
+KEEPING = 8  # clients that keep asking meanwhile, of the server and of the edge
+AT_LAST = 60.0  # seconds after which what is not back will not be
 OVERLOAD = 5  # times the capacity
 FLOOD = 400  # connections of the overload
 GOODPUT = 0.9  # of the capacity
@@ -34,24 +39,6 @@ REJECTED_MS = 50.0
 SLOW = 500  # connections
 DISTURBED = 1.5  # times the p99 without slow clients, and 5 ms more
 GROWTH = 0.05  # of memory in the second half of the fuzzing: heaps find their size in the first
-
-
-@dataclass(slots=True)
-class Outcome:
-    """Figures in the order of the trial, and in words what did not hold: promises, and goals that a busy machine may
-    miss."""
-
-    figures: dict[str, float | int | str] = field(default_factory=dict)
-    broken: list[str] = field(default_factory=list)
-    missed: list[str] = field(default_factory=list)
-
-    def promise(self, holds: bool, words: str) -> None:
-        if not holds:
-            self.broken.append(words)
-
-    def goal(self, holds: bool, words: str) -> None:
-        if not holds:
-            self.missed.append(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +117,44 @@ def kills(options: Options) -> Outcome:
     return outcome
 
 
+def deaths(options: Options) -> Outcome:
+    """TorchServe and HAProxy's processes are killed under load: each comes back by itself."""
+    outcome = Outcome()
+    with running(options.model_store, [MOVEMENT]) as stack:
+        good = asks.healthy(stack.server, stack.archives)
+        urls = {"server": stack.server, "edge": stack.edge}
+        victims: Mapping[str, tuple[Callable[[], int], float]] = {
+            "TorchServe": (stack.front_end, SERVER_BACK),
+            "HAProxy's master": (lambda: stack.haproxy()[0], EDGE_BACK),
+            "HAProxy's worker": (lambda: stack.haproxy()[1], EDGE_BACK),
+        }
+        for victim, (find, goal) in victims.items():
+
+            async def killed(pid: int) -> list[list[Seen]]:
+                asking = [
+                    asyncio.create_task(asend(url, good, KEEPING, options.seconds, 0.02)) for url in urls.values()
+                ]
+                await asyncio.sleep(1)
+                os.kill(pid, signal.SIGKILL)
+                return await asyncio.gather(*asking)
+
+            for (name, url), seen in zip(urls.items(), asyncio.run(killed(find())), strict=True):
+                failed, silent = [one for one in seen if not one.right], _longest_silence(seen)
+                outcome.figures |= {
+                    f"{victim}: requests, {name}": len(seen),
+                    f"{victim}: failed, {name}": _statuses(failed) or "none",
+                    f"{victim}: longest without an answer s, {name}": round(silent, 2),
+                }
+                outcome.goal(silent <= goal, f"{victim}: nobody got an answer from the {name} for {silent:.1f} s")
+                outcome.promise(_answers(url, good[0]), f"{victim}: the {name} did not come back")
+                if victim != "TorchServe":
+                    outcome.promise(not failed or name == "edge", f"{victim}: the server failed too")
+                elif name == "edge":
+                    lost = [one for one in failed if one.status != 503]
+                    outcome.promise(len(lost) <= KEEPING, f"{victim}: the edge lost {_statuses(lost)}")
+    return outcome
+
+
 def overload(options: Options) -> Outcome:
     """Five times what the server can do: it does what it can, and says no at once to the rest."""
     outcome = Outcome()
@@ -205,6 +230,7 @@ TRIALS: Mapping[str, Callable[[Options], Outcome]] = {
     "poison": poison,
     "fuzz": fuzz,
     "kills": kills,
+    "deaths": deaths,
     "overload": overload,
     "slow_clients": slow_clients,
 }
@@ -261,6 +287,22 @@ async def _trickle(url: str, number: int, seconds: float) -> bytes:
     with suppress(ConnectionError, TimeoutError):
         return await asyncio.wait_for(reply, 1.0)
     return b""
+
+
+def _longest_silence(seen: Sequence[Seen]) -> float:
+    """Seconds between two right replies, or from the last one on."""
+    times = [*sorted(one.at for one in seen if one.right), max(one.at for one in seen)]
+    return max(later - earlier for earlier, later in pairwise(times))
+
+
+def _answers(url: str, ask: Ask) -> bool:
+    """Whether it does so, sooner or later."""
+    deadline = time.monotonic() + AT_LAST
+    while time.monotonic() < deadline:
+        if all(one.right for one in send(url, [ask], 1, 0.1)):
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def _statuses(seen: list[Seen]) -> str:

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 import slots  # of this folder, which is on PYTHONPATH
+import tap
 import wire
 
 # Set by the model's handler when it has loaded (handlers/entry.py): megabytes, of 10^6 bytes; 0 for no limit.
@@ -57,19 +58,22 @@ def resident_mb() -> int:
 
 
 def install(protocol: ModuleType) -> None:
-    """Come between the worker's loop and `ts.protocol.otf_message_handler.retrieve_msg`."""
+    """Come between the worker's loop and `ts.protocol.otf_message_handler`'s functions."""
     folder = os.environ.get(slots.FOLDER)
     slot = slots.Slot(Path(folder)) if folder else None
+    copies = tap.Tap(os.environ.get(tap.FOLDER))
     inherited = json.loads(os.environ.get(RESUME, "{}"))
     memory = Memory(replaced=bool(inherited))
-    original = protocol.retrieve_msg
+    original, original_response = protocol.retrieve_msg, protocol.create_predict_response
     load: dict[str, Any] = {}
 
     def retrieve_msg(connection: socket) -> tuple[bytes, Any]:
         if slot:
             slot.done()
+        copies.answered()
         if inherited and not load:  # what the front end sent to the process that was before
             load.update(_encoded(inherited["load"]))
+            copies.load(load)
             return protocol.LOAD_MSG, load
         if "turn" in inherited:  # it has loaded
             os.close(inherited.pop("turn"))
@@ -81,15 +85,23 @@ def install(protocol: ModuleType) -> None:
             command, message = original(connection)
             if command == protocol.LOAD_MSG:
                 load.update(message)
+                copies.load(load)
                 return command, message
             if slot and slot.refusing:
                 connection.sendall(protocol.create_predict_response(None, _ids(message), _ENDING, 503))
                 continue
             if slot:
                 slot.take(len(_ids(message)))
+            if isinstance(message, wire.Batch):
+                copies.taken(message)
             return command, message
 
-    protocol.__dict__["retrieve_msg"] = retrieve_msg
+    def create_predict_response(*arguments: Any, **options: Any) -> Any:
+        reply = original_response(*arguments, **options)
+        copies.replied(reply)
+        return reply
+
+    protocol.__dict__.update(retrieve_msg=retrieve_msg, create_predict_response=create_predict_response)
 
 
 def replace(connection: socket, load: Mapping[str, Any], turn: int, resident: int) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -13,22 +15,27 @@ from typing import BinaryIO, Self
 from marserve.errors import MarserveError
 
 ROTATE = 64 * 2**20  # bytes; two such files are there at most
+ROTATE_COPY = 4 * 2**20  # where the lines are on standard output
 _CHUNK = 65536
+_PIPE = 2**20  # bytes that wait to be read; HAProxy drops what does not fit, and Linux allows no more to a user
 _OTHER = re.compile(rb"^[^{\n].*\n", re.MULTILINE)  # that it starts and stops, which its own log has too
 
 
 class AccessLog:
-    """What is written to `pipe` goes to `path`, or to standard output. A context manager; it ends with the writers."""
+    """What is written to `pipe` goes to `path`. A context manager; it ends with the writers."""
 
-    def __init__(self, path: Path | None, rotate: int = ROTATE) -> None:
-        """`path` None: standard output. A file is made for its owner alone; what it has already stays.
+    def __init__(self, path: Path, rotate: int = ROTATE, also_stdout: bool = False) -> None:
+        """The file is made for its owner alone; what it has already stays. At `rotate` bytes it is renamed.
 
         Raises MarserveError where it cannot be written.
         """
         self._path = path
         self._rotate = rotate
-        self._file = self._open() if path else sys.stdout.buffer
+        self._also_stdout = also_stdout
+        self._file = self._open()
         self._reader, self.pipe = os.pipe()
+        with suppress(OSError):  # this user has too many of them
+            fcntl.fcntl(self.pipe, fcntl.F_SETPIPE_SZ, _PIPE)
         self._thread = threading.Thread(target=self._run, name="access log", daemon=True)
 
     def start(self) -> None:
@@ -50,19 +57,20 @@ class AccessLog:
             while chunk := reader.read(_CHUNK):
                 lines, newline, rest = (rest + chunk).rpartition(b"\n")
                 self._write(_OTHER.sub(b"", lines + newline))
-        if self._path:
-            self._file.close()
+        self._file.close()
 
     def _write(self, lines: bytes) -> None:
-        if self._path and self._file.tell() >= self._rotate:
+        if self._file.tell() >= self._rotate:
             self._file.close()
             self._path.replace(self._path.with_name(f"{self._path.name}.1"))
             self._file = self._open()
         self._file.write(lines)
         self._file.flush()
+        if self._also_stdout:
+            sys.stdout.buffer.write(lines)
+            sys.stdout.buffer.flush()
 
     def _open(self) -> BinaryIO:
-        assert self._path is not None  # noqa: S101
         try:
             file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:

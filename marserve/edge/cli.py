@@ -66,6 +66,7 @@ def reload(port: Port = DEFAULT_PORT) -> None:
     from marserve.edge import run
 
     run.reload(port)
+    print(f"the edge on port {port} has the new settings")
 
 
 @edge_app.command()

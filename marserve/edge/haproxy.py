@@ -1,7 +1,7 @@
 """A spec -> HAProxy's configuration. Text alone: knows no processes and reads no files.
 
 REST and gRPC pass the same gates in the same order: path, method, headers, key and its rate, size; then the whole body
-is waited for, and the request gets into its model's queue.
+is waited for, and the request gets into its model's queue, or into that of the model's candidate (candidates.py).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from marserve.edge import refusals
+from marserve.edge import candidates, refusals
 from marserve.edge.refusals import Refusal
 from marserve.edge.spec import MODEL_NAME, Model, Spec
-from marserve.settings import Address, Addresses
+from marserve.settings import Addresses
 
 KEYS = "keys.map"  # a key's SHA-256 -> `<rate>:<name>`
 USER = "haproxy"  # what Debian's package has for it
@@ -68,6 +68,7 @@ def _global(spec: Spec, jail: Path | None) -> str:
   log stdout len 8192 format raw local0
   maxconn {limits.connections}
   nbthread 1
+  {candidates.load()}
   hard-stop-after {_ms(limits.drain_seconds)}
   # A buffer holds a whole request. Memory is taken as it is filled.
   tune.bufsize {limits.body_bytes + BUFFER_ROOM}
@@ -110,11 +111,14 @@ def _rest(spec: Spec) -> str:
   http-request return {say(refusals.BAD_FORM)} if {{ req.hdr(content-type) -m reg -i '^multipart/.*boundary=[ ;]*$' }}
   http-request set-var(txn.form) bool(true) if {{ req.hdr(content-type) -m reg -i '^(multipart/|[^;]*urlencoded)' }}
   http-request set-uri %[path]
+  http-request set-var(txn.version) path,field(4,/) if {{ path,field(4,/),length gt 0 }}
+{_lines(candidates.choose(spec.sticky))}
 {_forward()}
   http-response wait-for-body time 5s if {{ status ge 400 }}
   {_instead(500, FORM_ERROR, refusals.BAD_FORM)} {{ var(txn.form) -m found }}
 {_lines(_instead(*entry) for entry in TORCHSERVE_ERRORS)}
   http-after-response set-header X-Request-ID %[var(txn.id)]
+  {candidates.use("rest")}
   use_backend rest.%[var(txn.model)]
   default_backend rest"""
 
@@ -131,6 +135,8 @@ def _grpc(spec: Spec) -> str:
   http-request return {say(refusals.NOT_FOUND)} if !known || !METH_POST
 {_gates(spec, say)}
   http-request set-var(txn.model) req.body,ungrpc(1)
+  http-request set-var(txn.version) req.body,ungrpc(2)
+{_lines(candidates.choose(spec.sticky))}
 {_forward()}
   # TorchServe says INTERNAL where it has no such model, and UNKNOWN where workers died.
   http-response set-var(txn.message) res.hdr(grpc-message)
@@ -140,6 +146,7 @@ def _grpc(spec: Spec) -> str:
   http-after-response set-header content-type application/grpc
   http-after-response set-var(txn.grpc) res.hdr(grpc-status)
   http-after-response set-header X-Request-ID %[var(txn.id)]
+  {candidates.use("grpc")}
   use_backend grpc.%[var(txn.model)]
   default_backend grpc"""
 
@@ -225,21 +232,32 @@ def _backends(spec: Spec, server: Addresses) -> Iterator[str]:
   option httpchk
   http-check send meth GET uri /health ver HTTP/1.1 hdr Host localhost
   http-check expect {expect}
-  server server {server.metrics} check inter 500ms fastinter 100ms fall 3 rise 1"""
+  server server {server.metrics} check inter 500ms fastinter 100ms downinter 200ms fall 3 rise 1"""
+    yield candidates.table()
     for suffix, model in (("", spec.model), *((f".{name}", limits) for name, limits in spec.models.items())):
-        rest, grpc = f"rest{suffix}", f"grpc{suffix}"
-        yield _backend(rest, model, server.rest, Refusal.rest, _late_rest(rest))
-        yield _backend(grpc, model, server.grpc, Refusal.over_grpc, _late_grpc(grpc), " proto h2")
+        yield _rest_backend(f"rest{suffix}", model, server)
+        yield _grpc_backend(f"grpc{suffix}", model, server)
+    for name, model in spec.models.items():
+        yield _rest_backend(candidates.backend("rest", name), model, server, candidates.name_version("rest"))
+        yield _grpc_backend(candidates.backend("grpc", name), model, server, candidates.name_version("grpc"))
 
 
-def _backend(name: str, model: Model, address: Address, say: Say, late: list[str], proto: str = "") -> str:
-    """One model's queue."""
+def _rest_backend(name: str, model: Model, server: Addresses, first: Iterable[str] = ()) -> str:
+    return _backend(name, model, f"{server.rest}", Refusal.rest, (*first, *_late_rest(name)))
+
+
+def _grpc_backend(name: str, model: Model, server: Addresses, first: Iterable[str] = ()) -> str:
+    return _backend(name, model, f"{server.grpc} proto h2", Refusal.over_grpc, (*first, *_late_grpc(name)))
+
+
+def _backend(name: str, model: Model, address: str, say: Say, lines: Iterable[str]) -> str:
+    """One queue."""
     return f"""backend {name}
+{_lines(lines)}
   http-request return {say(refusals.OVERLOADED)} if {{ queue({name}) ge {model.queue} }}
-{_lines(late)}
   timeout queue {_ms(model.queue_seconds)}
   timeout server {_ms(model.reply_seconds)}
-  server server {address}{proto} maxconn {model.in_flight} track open/server"""
+  server server {address} maxconn {model.in_flight} track open/server"""
 
 
 def _late_rest(name: str) -> list[str]:
@@ -268,7 +286,8 @@ def _either(name: str, attribute: str) -> str:
 
 def _log_format(protocol: str) -> str:
     """One JSON object. What clients choose is escaped, and cut so that a line goes into a pipe in one piece."""
-    text = {"id": "id", "method": "method", "path": "path", "model": "model", "key": "key", "grpc_status": "grpc"}
+    text = {"id": "id", "method": "method", "path": "path", "model": "model", "version": "version", "split": "split"}
+    text |= {"key": "key", "grpc_status": "grpc"}
     fields = {"time_ms": "%[date(0,ms)]", "protocol": f'"{protocol}"', "client": '"%ci"'}
     fields |= {name: f'"%[var(txn.{var}),bytes(0,256),json(utf8s)]"' for name, var in text.items()}
     fields |= {"status": "%ST", "received": "%U", "sent": "%B"}

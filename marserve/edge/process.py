@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pwd
 import re
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from marserve.background import die_with_parent
+from marserve.background import Flag, die_with_parent, prctl
 from marserve.edge.haproxy import USER
 from marserve.errors import MarserveError
 from marserve.rundir import RunDir
@@ -39,8 +38,8 @@ class EdgeDir(RunDir):
         self.commands = self.root / "commands.sock"
         self.options = self.root / "options.json"  # what `marserve edge reload` starts from
         self._keys_file = self.root / "keys.path"
+        self._access_log_file = self.root / "access_log.path"
         self.jail = self.root / "empty"
-        self.access_log = self.logs / "access.log"
         self.messages = self.logs / "haproxy.log"
 
     def folders(self) -> tuple[Path, ...]:
@@ -54,6 +53,20 @@ class EdgeDir(RunDir):
         with suppress(OSError):
             return Path(text) if (text := self._keys_file.read_text()) else None
         return None
+
+    def write_access_log_file(self, path: Path) -> None:
+        """Where this edge's access log is."""
+        self._access_log_file.write_text(str(path.resolve()))
+
+    def read_access_log_file(self) -> Path:
+        """A line for each request, as docs/edge.md has it; when it is full it becomes `NAME.1` and is begun anew.
+
+        Raises MarserveError where no edge is running.
+        """
+        try:
+            return Path(self._access_log_file.read_text())
+        except OSError:
+            raise MarserveError(f"no {self.what} of yours is running on port {self.port}") from None
 
     @classmethod
     def all_running(cls) -> list[EdgeDir]:
@@ -93,6 +106,10 @@ def first_alert(text: str) -> str:
     return next((m[1].strip() for m in _ALERT.finditer(text)), text.strip()[-300:] or "it does not say why")
 
 
+class EndedError(MarserveError):
+    """HAProxy ended before it was ready."""
+
+
 class HAProxy:
     """Started by the constructor; `stop` leaves no process behind."""
 
@@ -100,6 +117,7 @@ class HAProxy:
         """`log` is the file descriptor for its lines. The configuration is `rundir.config`."""
         self._rundir = rundir
         self._messages: IO[bytes] = rundir.messages.open("ab")
+        self._begin = rundir.messages.stat().st_size
         self._process = subprocess.Popen(
             [find_haproxy(), "-W", "-S", f"{rundir.commands},mode,600", "-f", str(rundir.config)],
             env=os.environ | {"GLIBC_TUNABLES": MALLOC},
@@ -112,17 +130,22 @@ class HAProxy:
         )
 
     def wait_until_ready(self) -> None:
-        """Raises MarserveError where it ends instead."""
+        """Raises EndedError where it ends instead, MarserveError where it takes too long."""
         deadline = time.monotonic() + START_TIMEOUT
         while not processes(self._rundir).workers:
-            self.raise_if_ended()
+            if self._process.poll() is not None:
+                raise EndedError(f"HAProxy ended by itself{self.why()}")
             if time.monotonic() > deadline:
-                raise MarserveError(f"HAProxy is not ready after {START_TIMEOUT:.0f} s{self._why()}")
+                raise MarserveError(f"HAProxy is not ready after {START_TIMEOUT:.0f} s{self.why()}")
             time.sleep(0.02)
 
-    def raise_if_ended(self) -> None:
-        if self._process.poll() is not None:
-            raise MarserveError(f"HAProxy ended by itself{self._why()}")
+    def wait(self, stopping: Flag) -> int | None:
+        """None once `stopping` is set; before that, with what its master process has ended (`Popen.returncode`)."""
+        while not stopping:
+            if (code := self._process.poll()) is not None:
+                return code
+            time.sleep(0.1)
+        return None
 
     def stop(self, drain: float) -> None:
         """New connections are refused at once; requests get `drain` seconds to end."""
@@ -136,8 +159,10 @@ class HAProxy:
         self._process.wait()
         self._messages.close()
 
-    def _why(self) -> str:
-        return f": {first_alert(self._rundir.messages.read_text(errors='replace'))} (logs: {self._rundir.logs})"
+    def why(self) -> str:
+        """What it has said of itself."""
+        said = self._rundir.messages.read_bytes()[self._begin :].decode(errors="replace")
+        return f": {first_alert(said)} (logs: {self._rundir.logs})"
 
 
 def command(rundir: EdgeDir, text: str) -> str:
@@ -198,4 +223,4 @@ def _set_up() -> None:
     """In the new process. Its buffers are large and mostly empty: huge pages would make every slow client dear."""
     die_with_parent()
     pr_set_thp_disable = 41
-    ctypes.CDLL(None).prctl(pr_set_thp_disable, 1, 0, 0, 0)
+    prctl(pr_set_thp_disable, 1, 0, 0, 0)

@@ -7,15 +7,19 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from marserve import background
 from marserve.background import StopFlag
+from marserve.deaths import Deaths, tell
 from marserve.edge import keys, process
-from marserve.edge.access_log import AccessLog
+from marserve.edge.access_log import ROTATE, ROTATE_COPY, AccessLog
+from marserve.edge.candidates import MAP
 from marserve.edge.haproxy import KEYS, configuration
-from marserve.edge.process import EdgeDir, HAProxy
+from marserve.edge.process import EdgeDir, EndedError, HAProxy
 from marserve.edge.spec import STDOUT, Spec, read_spec
 from marserve.errors import MarserveError
 from marserve.management import Management, NoAnswerError, Version
@@ -23,6 +27,7 @@ from marserve.rundir import State
 from marserve.settings import Addresses, addresses, check_free, read_properties
 
 DETACH_TIMEOUT = 30.0  # seconds
+CRASHED_TIMEOUT = 5.0  # seconds that what a killed edge has left may take to end
 JOB_QUEUE = 100  # TorchServe's own for each model, unless config.properties says something else
 
 
@@ -88,7 +93,7 @@ def start(options: Options) -> None:
     rundir = EdgeDir(found.spec.rest.port)
     process.find_haproxy()
     rundir.lock()
-    check_free(found.spec.listening())
+    check_free(found.spec.listening(), CRASHED_TIMEOUT if rundir.crashed else 0)
     rundir.make()
     state = State(os.getpid(), ready=False, grace=found.spec.limits.drain_seconds)
     try:
@@ -97,22 +102,36 @@ def start(options: Options) -> None:
         rundir.write_keys_file(found.spec.keys)
         _write(found, rundir.config, process.jail(rundir.jail))
         process.check(rundir.config)
-        path = found.spec.access_log or rundir.access_log
-        with AccessLog(None if str(path) == STDOUT else path) as log:
-            haproxy = HAProxy(rundir, log.pipe)
-            try:
-                log.start()
-                haproxy.wait_until_ready()
-                print(_summary(found, path, rundir), flush=True)
-                rundir.write_state(replace(state, ready=True))
-                while not stopping:
-                    haproxy.raise_if_ended()
-                    time.sleep(0.1)
-            finally:
-                haproxy.stop(state.grace)
+        deaths = Deaths("HAProxy")
+        with _haproxy(rundir, found.spec) as haproxy:
+            haproxy.wait_until_ready()
+            tell(_summary(found, rundir))
+            rundir.write_state(replace(state, ready=True))
+            code = haproxy.wait(stopping)
+        while code is not None:
+            began = time.monotonic()
+            deaths.count(code, haproxy.why())
+            _write_keys(rundir.config, rundir.read_keys_file())  # some may have been revoked since it was written
+            with _haproxy(rundir, found.spec) as haproxy:
+                with suppress(EndedError):  # which is counted
+                    haproxy.wait_until_ready()
+                    tell(f"HAProxy is ready again after {time.monotonic() - began:.1f} s")
+                code = haproxy.wait(stopping)
     finally:
         rundir.remove(keep_logs=True)
-    print("the edge is stopped", flush=True)
+    tell("the edge is stopped")
+
+
+@contextmanager
+def _haproxy(rundir: EdgeDir, spec: Spec) -> Iterator[HAProxy]:
+    """With what it says of requests on its way to the log; none of its processes is left at the end."""
+    with _access_log(spec, rundir) as log:
+        haproxy = HAProxy(rundir, log.pipe)
+        try:
+            log.start()
+            yield haproxy
+        finally:
+            haproxy.stop(spec.limits.drain_seconds)
 
 
 def end_with(parent: int) -> None:
@@ -148,7 +167,6 @@ def reload(port: int) -> None:
     _write(found, rundir.config, process.jail(rundir.jail))
     rundir.write_keys_file(found.spec.keys)
     process.reload(rundir)
-    print(f"the edge on port {port} has the new settings")
 
 
 def stop(port: int) -> None:
@@ -158,20 +176,32 @@ def stop(port: int) -> None:
 
 
 def _write(found: Plan, config: Path, jail: Path | None) -> None:
-    """The configuration and, beside it, the map of keys; each whole or not at all."""
-    entries = keys.read(found.spec.keys) if found.spec.keys else ()
-    files = {
-        config.with_name(KEYS): keys.as_map(entries),
-        config: configuration(found.spec, found.server, jail),
-    }
-    for path, text in files.items():
-        part = path.with_suffix(".part")
-        part.touch(mode=0o600)
-        part.write_text(text)
-        part.replace(path)
+    """The configuration and, beside it, the maps of keys and of candidates; each whole or not at all."""
+    _write_keys(config, found.spec.keys)
+    _write_text(config.with_name(MAP), "")  # who splits says it again
+    _write_text(config, configuration(found.spec, found.server, jail))
 
 
-def _summary(found: Plan, log: Path, rundir: EdgeDir) -> str:
+def _write_keys(config: Path, file: Path | None) -> None:
+    _write_text(config.with_name(KEYS), keys.as_map(keys.read(file) if file else ()))
+
+
+def _write_text(path: Path, text: str) -> None:
+    part = path.with_suffix(".part")
+    part.touch(mode=0o600)
+    part.write_text(text)
+    part.replace(path)
+
+
+def _access_log(spec: Spec, rundir: EdgeDir) -> AccessLog:
+    """A file in any case: `marserve rollout` reads it."""
+    on_stdout = str(spec.access_log) == STDOUT
+    path = rundir.logs / "access.log" if spec.access_log is None or on_stdout else spec.access_log
+    rundir.write_access_log_file(path)
+    return AccessLog(path, ROTATE_COPY if on_stdout else ROTATE, on_stdout)
+
+
+def _summary(found: Plan, rundir: EdgeDir) -> str:
     spec = found.spec
     scheme = "https" if spec.certificate else "http"
     rest = "all other models share one" if spec.models else "all models share one"
@@ -192,5 +222,6 @@ def _summary(found: Plan, log: Path, rundir: EdgeDir) -> str:
             lines.append(
                 f"note        {version.model} may take {own} s (responseTimeout), the edge waits {patience:g} s"
             )
-    access = "standard output" if str(log) == STDOUT else str(log)
+    on_stdout = str(spec.access_log) == STDOUT
+    access = "standard output" if on_stdout else str(rundir.read_access_log_file())
     return "\n".join([*lines, f"access log  {access}", f"logs        {rundir.logs}"])

@@ -17,6 +17,7 @@ from marserve.errors import MarserveError
 from marserve.settings import Address
 
 MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"  # archive.py lets no other be served
+STICKY_NAME = r"[A-Za-z0-9_.-]{1,64}"  # not all that a header or a cookie may have
 PERMITS = ("cleartext", "anonymous", "metrics")
 STDOUT = "-"
 DEFAULT_PORT = 8090
@@ -56,6 +57,14 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Sticky:
+    """What tells a client's session, so that all of it goes to one version: a header, else a cookie."""
+
+    header: str = "X-Session-ID"
+    cookie: str = "session"
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """The whole file. Paths are absolute, or relative to the working directory."""
 
@@ -66,6 +75,7 @@ class Spec:
     keys: Path | None = None
     permit: tuple[str, ...] = ()
     access_log: Path | None = None  # None: in the run folder; STDOUT
+    sticky: Sticky = field(default_factory=Sticky)
     limits: Limits = field(default_factory=Limits)
     model: Model = field(default_factory=Model)  # of every model that `models` does not name
     models: Mapping[str, Model] = field(default_factory=dict)
@@ -104,7 +114,7 @@ def read_spec(path: Path) -> Spec:
 
 def parse_spec(content: Any, folder: Path) -> Spec:
     """What YAML made of the file -> the record; `folder` is what its paths are relative to. Raises MarserveError."""
-    known = {"listen", "tls", "keys", "permit", "access_log", "limits", "model", "models"}
+    known = {"listen", "tls", "keys", "permit", "access_log", "sticky", "limits", "model", "models"}
     top = _section(content, "the file", known)
     listen = _section(top.get("listen"), "listen", {"rest", "grpc", "metrics"})
     addresses = {name: _address(text, f"listen.{name}") for name, text in listen.items()}
@@ -123,6 +133,7 @@ def parse_spec(content: Any, folder: Path) -> Spec:
         keys=_path(top.get("keys"), "keys", folder),
         permit=_permit(top.get("permit")),
         access_log=Path(STDOUT) if log == STDOUT else _path(log, "access_log", folder),
+        sticky=_sticky(top.get("sticky")),
         limits=_record(Limits(), top.get("limits"), "limits"),
         model=model,
         models={name: _record(model, value, f"models.{name}") for name, value in models.items()},
@@ -158,6 +169,14 @@ def _permit(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or any(word not in PERMITS for word in value):
         raise MarserveError(f"permit must be a list of any of {', '.join(PERMITS)}, not {value!r}")
     return tuple(value)
+
+
+def _sticky(value: Any) -> Sticky:
+    names = _section(value, "sticky", {"header", "cookie"})
+    for key, name in names.items():
+        if not isinstance(name, str) or not re.fullmatch(STICKY_NAME, name):
+            raise MarserveError(f"sticky.{key} must be a name of up to 64 letters, digits and _ . -, not {name!r}")
+    return replace(Sticky(), **names)
 
 
 def _address(value: Any, where: str) -> Address:

@@ -49,3 +49,10 @@ def with_handler(files: Mapping[str, bytes], **changes: object) -> dict[str, byt
     config = yaml.safe_load(files["model-config.yaml"])
     config["handler"].update(changes)
     return {**files, "model-config.yaml": yaml.safe_dump(config).encode()}
+
+
+def with_version(files: Mapping[str, bytes], version: str) -> dict[str, bytes]:
+    """The same model as another version."""
+    manifest = json.loads(files["MAR-INF/MANIFEST.json"])
+    manifest["model"]["modelVersion"] = version
+    return {**files, "MAR-INF/MANIFEST.json": json.dumps(manifest).encode()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from tests.tools import need
 
 # Its requests are `word argument`.
 PUPIL = """
+import hashlib
 import json
 import os
 import signal
@@ -44,6 +46,9 @@ class Pupil:
         elif word == b"fail":
             context.set_response_status(500, "Internal Server Error", index)
             return json.dumps({"error": {"code": "internal", "message": "a fault of ours"}})
+        elif word == b"version":
+            version = context.manifest["model"]["modelVersion"]
+            return json.dumps({"version": version, "digest": hashlib.sha256(argument).hexdigest()})
         elif word == b"headers":
             return json.dumps(context.get_all_request_header(index))
         return json.dumps({"word": word.decode(errors="replace")})
@@ -108,3 +113,17 @@ def edging(server: Server | int, folder: Path, settings: dict[str, Any]) -> Iter
 
 def marserve(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*MARSERVE, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=90)
+
+
+def edges_processes(port: int) -> list[int]:
+    """HAProxy's, which have the run folder on their command line."""
+    marker = f"marserve-{os.getuid()}/edge-{port}/".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                if marker in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found

@@ -86,6 +86,19 @@ def failing(*arguments: str, timeout: float = 60) -> tuple[int, str, float]:
     return done.returncode, done.stderr, time.monotonic() - started
 
 
+def java_of(port: int) -> int:
+    """The process id of that server's TorchServe; 0 where there is none."""
+    found = [pid for pid in processes_of(port) if b"ModelServer" in _command_line(pid)]
+    return found[0] if found else 0
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path("/proc", str(pid), "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def processes_of(port: int) -> list[int]:
     """Every process, workers and Java included, that knows the run folder of that server."""
     marker = f"marserve-{os.getuid()}/{port}/".encode()

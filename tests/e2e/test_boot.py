@@ -41,12 +41,12 @@ class SlowHandler:
 """
 
 
-def write_bare(folder: Path, name: str, handler: str, config: str = "") -> None:
+def write_bare(folder: Path, name: str, handler: str, config: str = "", version: str = "1.0") -> None:
     """An archive that is nothing but a handler."""
-    model = {"modelName": name, "modelVersion": "1.0", "handler": f"{name}.py"}
+    model = {"modelName": name, "modelVersion": version, "handler": f"{name}.py"}
     model |= {"configFile": "model-config.yaml"} if config else {}
     manifest = {"runtime": "python", "model": model, "archiverVersion": "0.12.0"}
-    with zipfile.ZipFile(folder / f"{name}.mar", "w") as archive:
+    with zipfile.ZipFile(folder / f"{name}-{version}.mar", "w") as archive:
         archive.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
         archive.writestr(f"{name}.py", handler)
         archive.writestr("model-config.yaml", config)

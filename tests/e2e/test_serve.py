@@ -144,16 +144,6 @@ def test_two_versions_have_their_own_commands(tmp_path: Path) -> None:
             assert f"/predictions/captcha_challenge/{version} " in server.summary
 
 
-def test_a_server_that_dies_is_told() -> None:
-    with serving("--models", "captcha_challenge") as server:
-        java = [pid for pid in processes_of(server.port) if b"ModelServer" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        os.kill(java[0], signal.SIGKILL)
-        assert server.process.wait(20) == 1
-        assert server.process.stdout is not None
-        assert "error: TorchServe ended by itself" in server.process.stdout.read()
-        assert processes_of(server.port) == []
-
-
 def test_a_taken_port_is_named() -> None:
     port = free_port()
     with socket.socket() as other:

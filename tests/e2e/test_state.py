@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.archives import current_store, read_files, write_archive
+from tests.e2e.archives import current_store, read_files, with_version, write_archive
 from tests.e2e.server import MARSERVE, Server, serving
 from tests.paths import ROOT
 
@@ -56,10 +56,7 @@ def test_a_killed_server_comes_back_as_it_was(tmp_path: Path) -> None:
         shutil.copy(current_store() / f"{name}.mar", tmp_path)
     with serving("--model-store", str(tmp_path)) as server:
         assert "restored" not in server.summary
-        files = read_files(tmp_path / "ticket_slice.mar")
-        manifest = json.loads(files["MAR-INF/MANIFEST.json"])
-        manifest["model"]["modelVersion"] = "2.0"
-        write_archive(tmp_path / "second.mar", {**files, "MAR-INF/MANIFEST.json": json.dumps(manifest).encode()})
+        write_archive(tmp_path / "second.mar", with_version(read_files(tmp_path / "ticket_slice.mar"), "2.0"))
         manage(server, "POST", "", url="second.mar", batch_size=3)
         manage(server, "PUT", "/ticket_slice/2.0/set-default")
         manage(server, "PUT", "/ticket_slice/2.0", min_worker=1, max_worker=1, synchronous="true")

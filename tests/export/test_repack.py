@@ -27,11 +27,12 @@ def test_what_did_not_change_is_packed_to_the_same_bytes(exported: Path, tmp_pat
 
 def test_old_handlers_are_replaced_and_the_rest_stays(exported: Path, tmp_path: Path) -> None:
     old = tmp_path / "captcha_image.mar"
-    write_archive(old, read_files(exported) | {"handlers/errors.py": b"raise SystemExit"})
+    write_archive(old, read_files(exported) | {"handlers/errors.py": b"raise SystemExit", "selftest/old.jpg": b"old"})
     main(["captcha_image", f"--archive={old}", f"--output_dir={tmp_path}", "--version=9", "--data_note=Mine."])
     new = read_files(old)  # written over itself
     assert new["handlers/errors.py"] == read_files(exported)["handlers/errors.py"]
     assert new["model.onnx"] == read_files(exported)["model.onnx"]
+    assert "selftest/old.jpg" not in new
     assert b"captcha_image 9" in new["model_card.md"]
     assert b"Mine." in new["model_card.md"]
 

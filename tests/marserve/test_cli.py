@@ -43,7 +43,10 @@ def damaged(archive: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["serve", "stop", "top", "predict", "inspect", "evaluate", "tune", "pool"]),
+        (
+            [],
+            ["serve", "stop", "top", "predict", "inspect", "evaluate", "tune", "pool", "signing-key", "sign", "verify"],
+        ),
         (
             ["serve"],
             ["--model-store", "--config", "--port", "--models", "--pool", "--overrides", "--no-overrides"],
@@ -53,6 +56,9 @@ def damaged(archive: Path, tmp_path: Path) -> Path:
         (["top"], ["--port", "--metrics", "--interval", "--once", "limit", "70 %"]),
         (["predict"], ["name", "files", "--grpc", "--json", "--url", "--grpc-address"]),
         (["inspect"], ["archive", "--json"]),
+        (["signing-key"], ["file", ".pub"]),
+        (["sign"], ["archive", "--key", ".sig"]),
+        (["verify"], ["archive", "--key", "--json"]),
         (["evaluate"], ["name", "--data_dir", "--model-store", "--json"]),
         (["tune"], ["name", "--slo-p99", "--samples", "--model-store", "--budget", "--write", "--output", "--json"]),
         (["pool"], ["build"]),
@@ -94,7 +100,7 @@ def test_wrong_usage(arguments: list[str], monkeypatch: pytest.MonkeyPatch, caps
 def test_inspect(archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     assert run(monkeypatch, "inspect", archive) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("red_or_blue  version 1.0\n")
+    assert shown.startswith("red_or_blue  version 1.0\nno self-test, no signature beside it\n")
     assert "\n  task: image_classification\n" in shown
     assert '\n  labels: ["animal", "object"]\n' in shown
     assert "\n  note: a [bold] one\n" in shown

@@ -40,7 +40,7 @@ def rest_server(reply: Callable[[BaseHTTPRequestHandler, bytes], tuple[int, dict
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST  # noqa: N815
+        do_GET = do_PUT = do_DELETE = do_POST  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             return

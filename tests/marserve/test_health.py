@@ -75,6 +75,27 @@ def test_every_default_version_needs_a_ready_worker() -> None:
         health.stop()
 
 
+def test_what_it_shows_has_been_told_before() -> None:
+    """A default that a client has seen here outlives TorchServe, since it was kept by then."""
+    torchserve, shown = TorchServe(), []
+    torchserve.add("cat", "1.0", "READY")
+    with rest_server(torchserve) as url:
+        health = Health(at(url), lambda versions: shown.append((len(versions), json.loads(health.page().body))))
+        health.look()
+        health.serving()
+        torchserve.add("dog", "1.0", "READY")
+        health.look()
+        assert [(told, list(page["models"])) for told, page in shown] == [(2, ["cat"])]
+        health.starting()
+        assert said(health) == (503, "starting", "models are being loaded")
+        assert json.loads(health.page().body)["models"] == {}
+        health.look()
+        assert len(shown) == 1
+        health.serving()
+        assert said(health)[0] == 200
+        health.stop()
+
+
 @pytest.mark.parametrize("how", ["silent", "broken"])
 def test_what_was_seen_gets_old(how: str) -> None:
     torchserve, now = TorchServe(), 0.0

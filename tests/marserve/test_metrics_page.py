@@ -11,6 +11,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from marserve.deaths import Deaths
 from marserve.metrics_page import MetricsPage
 from marserve.rates import Samples, read_samples
 from marserve.settings import Address, free_loopback
@@ -44,7 +45,9 @@ def at(url: str) -> Address:
 
 
 def test_both_parts_on_one_page(tmp_path: Path) -> None:
-    with worker(tmp_path), rest_server(torchserve) as url, MetricsPage(tmp_path, at(url)) as metrics:
+    deaths = Deaths("TorchServe")
+    deaths.count(1)
+    with worker(tmp_path), rest_server(torchserve) as url, MetricsPage(tmp_path, at(url), [deaths]) as metrics:
         page = metrics.page()
         assert (page.status, page.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
         samples = read_samples(page.body.decode())
@@ -55,7 +58,8 @@ def test_both_parts_on_one_page(tmp_path: Path) -> None:
         assert value(samples, "marserve_stage_seconds_bucket", stage="run", le="0.002") == 1
         assert [count for (name, _), count in samples.items() if name == "Requests4XX_total"] == [2]
         families = [family.name for family in text_string_to_metric_families(page.body.decode())]
-        assert len(families) == len(set(families)) == 8
+        assert len(families) == len(set(families)) == 9
+        assert samples["marserve_deaths_total", frozenset({("process", "TorchServe")})] == 1
 
 
 def test_versions_and_workers_that_ended(tmp_path: Path) -> None:

@@ -165,6 +165,21 @@ def test_what_is_left(runtime: Path, keep: bool, left: list[str]) -> None:
     rundir.remove(keep_logs=keep)  # twice is no error
 
 
+def test_another_process_in_the_same_folder(runtime: Path) -> None:
+    rundir = RunDir(9000)
+    rundir.lock()
+    rundir.make()
+    for text in ("first", "second"):
+        (rundir.logs / "server.log").write_text(text)
+        (rundir.temporary / "unpacked").write_text("x")
+        (rundir.metrics / f"{text}.db").write_text("x")
+        rundir.renew()
+    assert {path.name: path.read_text() for path in rundir.logs.iterdir()} == {"server.log.1": "second"}
+    assert list(rundir.temporary.iterdir()) == []
+    assert rundir.temporary.stat().st_mode & 0o777 == 0o700
+    assert len(list(rundir.metrics.iterdir())) == 2  # a counter does not go back
+
+
 def test_a_path_too_long_for_sockets_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = tmp_path / ("x" * 90)
     long.mkdir()

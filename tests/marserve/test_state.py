@@ -98,6 +98,31 @@ def test_another_version_as_the_default(store: Path, file: StateFile) -> None:
     assert found.said[-2:] == ["red_or_blue 2.0 as the default", "without foreign.mar"]
 
 
+def test_a_default_that_never_got_ready_is_none(store: Path, file: StateFile) -> None:
+    """The one before it stays: without any, the first version there is would be it."""
+    second, third = (pack_red_or_blue(store, version=version).name for version in ("2.0", "3.0"))
+    keeper = Keeper(file, plan(store, [], None), PLAIN)
+    old = replace(FIRST, default=False)
+    keeper.keep([old, replace(FIRST, version="2.0", archive=second)])
+    loading = replace(FIRST, version="3.0", archive=third, workers=())
+    keeper.keep([old, replace(old, version="2.0", archive=second), loading])
+    assert plan(store, [], file.read()).defaults == {"red_or_blue": "2.0"}
+
+
+def test_of_some_archives_alone(store: Path, file: StateFile, foreign: Path) -> None:
+    """As after a crash: what was served, and not what has come into the store meanwhile."""
+    come_back(store, file, FIRST)
+    shutil.copy(foreign, store / "new.mar")
+    state = file.read()
+    assert state is not None
+    found = plan(store, list(state.archives), state)
+    assert (names(found), found.said) == (["red_or_blue 1.0"], ["without foreign.mar"])
+    (store / "first.mar").unlink()
+    (store / "foreign.mar").unlink()
+    with pytest.raises(MarserveError, match=r"nothing is left in .* of first.mar, foreign.mar"):
+        plan(store, list(state.archives), state)
+
+
 def test_a_new_archive_is_served_too(store: Path, file: StateFile, foreign: Path) -> None:
     (store / "foreign.mar").unlink()
     come_back(store, file, FIRST)
@@ -139,6 +164,17 @@ def test_what_never_got_ready_is_not_kept(store: Path, file: StateFile) -> None:
     assert [kept.model for kept in state.versions] == ["foreign", "red_or_blue"]
 
 
+def test_a_file_that_another_version_came_in(store: Path, file: StateFile) -> None:
+    """The next start knows the new content, and with it that this version was the default."""
+    keeper = Keeper(file, plan(store, [], None), PLAIN)
+    keeper.keep([FIRST, FOREIGN])
+    keeper.keep([FOREIGN])
+    pack_red_or_blue(store, "2.0").replace(store / "first.mar")
+    keeper.keep([FOREIGN, replace(FIRST, version="2.0")])
+    found = plan(store, [], file.read())
+    assert (sorted(names(found)), found.defaults["red_or_blue"]) == (["foreign 0.1", "red_or_blue 2.0"], "2.0")
+
+
 def test_it_is_written_when_something_has_changed(store: Path, file: StateFile) -> None:
     keeper = Keeper(file, plan(store, [], None), PLAIN)
     keeper.keep([FIRST])
@@ -154,6 +190,8 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_end(store: Path, file: 
     keeper = Keeper(file, plan(store, [], None), PLAIN)
     keeper.keep([FIRST])
     assert keeper.failure == f"cannot write {file.path}: Not a directory"
+    assert keeper.last is not None
+    assert [kept.model for kept in keeper.last.versions] == ["red_or_blue"]
     file.path.parent.parent.unlink()
     keeper.keep([FIRST])
     assert keeper.failure == ""

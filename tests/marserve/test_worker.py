@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from marserve.boot.slots import Slots
+from marserve.shadow.copies import Backlog, Receiver
 from tests.paths import ROOT
 
 BOOT = ROOT / "marserve" / "boot"
@@ -103,8 +104,9 @@ class FrontEnd:
 def working(folder: Path, limit: int) -> Iterator[tuple[FrontEnd, subprocess.Popen[bytes], Path]]:
     """A loaded worker, its process, and what it has printed."""
     (folder / "plain.py").write_text(HANDLER)
-    for name in ("slots", "out"):
+    for name in ("slots", "taps", "out", "MAR-INF"):
         (folder / name).mkdir()
+    (folder / "MAR-INF" / "MANIFEST.json").write_text('{"model": {"modelVersion": "1.0"}}')
     spec = find_spec("ts")
     assert spec is not None
     assert spec.submodule_search_locations
@@ -120,6 +122,7 @@ def working(folder: Path, limit: int) -> Iterator[tuple[FrontEnd, subprocess.Pop
     ]
     command += ["--metrics-config", str(package / "configs" / "metrics.yaml")]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{BOOT}:{folder}", "LIMIT": str(limit)}
+    environment |= {"MARSERVE_TAPS": str(folder / "taps")}
     environment |= {"MARSERVE_SLOTS": str(folder / "slots"), "TS_DECODE_INPUT_REQUEST": "false"}
     with (
         output.open("wb") as file,
@@ -189,6 +192,20 @@ def test_a_replacement_waits_for_its_turn(tmp_path: Path) -> None:
             time.sleep(0.1)
         os.close(other)
         ask_until_replaced(front_end, 13)
+
+
+def test_a_shadow_goes_on_with_a_replacement(tmp_path: Path) -> None:
+    backlog = Backlog(most=10**6)
+    with (
+        working(tmp_path, limit=1) as (front_end, _, _),
+        Receiver(tmp_path / "taps", "plain", "1.0", 1.0, backlog) as receiver,
+    ):
+        asked = ask_until_replaced(front_end)
+        last = front_end.ask()
+        replies = (json.loads(copy.reply.body) for copy in backlog)
+        assert next(replies)[2] is False
+        assert last in replies  # or it waits for ever
+    assert receiver.seen <= asked + 1
 
 
 def test_what_comes_too_late_is_refused(tmp_path: Path) -> None:

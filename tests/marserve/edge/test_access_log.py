@@ -47,15 +47,28 @@ def test_a_file_that_is_full_makes_place(tmp_path: Path) -> None:
     assert {entry.name for entry in tmp_path.iterdir()} == {"access.log", "access.log.1"}
 
 
-def test_standard_output() -> None:
+def test_a_burst_waits_until_it_is_read(tmp_path: Path) -> None:
+    """HAProxy does not wait: what does not fit at once is lost."""
+    lines = b'{"a":1}\n' * 100_000
+    with AccessLog(tmp_path / "access.log") as log:
+        writer = os.dup(log.pipe)
+        os.set_blocking(writer, False)
+        assert os.write(writer, lines) == len(lines)
+        log.start()
+        os.close(writer)
+    assert (tmp_path / "access.log").read_bytes() == lines
+
+
+def test_standard_output_too(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
     code = (
-        "import os\nfrom marserve.edge.access_log import AccessLog\n"
-        "with AccessLog(None) as log:\n"
+        "import os, sys\nfrom pathlib import Path\nfrom marserve.edge.access_log import AccessLog\n"
+        "with AccessLog(Path(sys.argv[1]), also_stdout=True) as log:\n"
         "    writer = os.dup(log.pipe)\n    log.start()\n    os.write(writer, b'{}\\n')\n    os.close(writer)\n"
         "print('still open')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "{}\nstill open\n"
+    done = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (done.stdout, path.read_text()) == ("{}\nstill open\n", "{}\n")
 
 
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:

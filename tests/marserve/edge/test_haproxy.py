@@ -32,6 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(command, check=True, capture_output=True)
     (folder / "edge.pem").write_bytes((folder / "certificate").read_bytes() + (folder / "key").read_bytes())
     (folder / "keys.map").touch()
+    (folder / "rollouts.map").touch()
     return folder
 
 
@@ -58,6 +59,7 @@ NAMES = st.builds(
     st.sampled_from(string.ascii_letters + string.digits),
     st.text(string.ascii_letters + string.digits + "._-", max_size=127),
 )
+STICKY = st.text(string.ascii_letters + string.digits + "._-", min_size=1, max_size=64)
 LISTEN = st.fixed_dictionaries(
     {},
     optional={
@@ -72,6 +74,7 @@ SPECS = st.fixed_dictionaries(
         "listen": LISTEN,
         "tls": st.just({"certificate": "edge.pem"}),
         "keys": st.just("keys.json"),
+        "sticky": st.fixed_dictionaries({}, optional={"header": STICKY, "cookie": STICKY}),
         "limits": numbers(Limits()),
         "model": numbers(Model()),
         "models": st.dictionaries(NAMES, numbers(Model()), max_size=3),
@@ -86,7 +89,9 @@ def test_haproxy_takes_every_valid_spec(folder: Path, content: dict[str, Any]) -
     for name in content.get("models", {}):
         assert f"backend rest.{name}\n" in text
         assert f"backend grpc.{name}\n" in text
-    assert ("map_str" in text) == ("keys" in content)
+        assert f"backend rest.{name}:candidate\n" in text
+        assert f"backend grpc.{name}:candidate\n" in text
+    assert ("map_str(keys.map)" in text) == ("keys" in content)
     assert (" ssl crt " in text) == ("tls" in content)
 
 

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marserve.edge.spec import Limits, Model, Spec, parse_spec, read_spec
+from marserve.edge.spec import Limits, Model, Spec, Sticky, parse_spec, read_spec
 from marserve.errors import MarserveError
 from marserve.settings import Address
 from marserve.terminal import plain
@@ -38,6 +38,7 @@ def test_everything_that_can_be_said() -> None:
     keys: /run/keys.json
     permit: [anonymous, cleartext, metrics]
     access_log: "-"
+    sticky: {header: X-User, cookie: connect.sid}
     limits: {connections: 10, connections_per_client: 5, body_bytes: 1024, header_bytes: 1024, header_seconds: 1,
              body_seconds: 0.5, idle_seconds: 2, drain_seconds: 3}
     model: {in_flight: 1, queue: 2, queue_seconds: 0.1, reply_seconds: 4}
@@ -46,6 +47,7 @@ def test_everything_that_can_be_said() -> None:
     spec = parse_spec(yaml.safe_load(text), HERE)
     assert spec.listening() == (Address("0.0.0.0", 443), Address("::", 444), Address("127.0.0.1", 445))  # noqa: S104
     assert (spec.certificate, spec.keys, str(spec.access_log)) == (HERE / "edge.pem", Path("/run/keys.json"), "-")
+    assert spec.sticky == Sticky("X-User", "connect.sid")
     assert spec.limits == Limits(10, 5, 1024, 1024, 1, 0.5, 2, 3)
     assert spec.models == {"captcha_image": Model(1, 5, 0.1, 4), "a-b.c": Model(1, 2, 0.1, 4)}
 
@@ -80,6 +82,12 @@ def test_everything_that_can_be_said() -> None:
         ({"tls": {"certificate": "a\nb"}}, "tls.certificate must be the path of a file"),
         ({"keys": 3}, "keys must be the path of a file"),
         ({"keys": ""}, "keys must be the path of a file"),
+        ({"sticky": "session"}, "sticky must be a section"),
+        ({"sticky": {"name": "x"}}, "sticky has unknown keys: name; known are cookie, header"),
+        ({"sticky": {"header": "a b"}}, "sticky.header must be a name of up to 64 letters, digits and _ . -,"),
+        ({"sticky": {"cookie": ""}}, "sticky.cookie must be a name"),
+        ({"sticky": {"cookie": "a\n"}}, "sticky.cookie must be a name"),
+        ({"sticky": {"cookie": None}}, "sticky.cookie must be a name"),
         ({"permit": "cleartext"}, "permit must be a list of any of cleartext, anonymous, metrics"),
         ({"permit": ["all"]}, "permit must be a list"),
     ],
@@ -147,7 +155,7 @@ JSON = st.recursive(
 @PATIENT
 @given(
     st.dictionaries(
-        st.sampled_from(["listen", "tls", "keys", "permit", "access_log", "limits", "model", "models"]), JSON
+        st.sampled_from(["listen", "tls", "keys", "permit", "access_log", "sticky", "limits", "model", "models"]), JSON
     )
 )
 def test_whatever_is_in_it_is_a_spec_or_one_line(content: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""Versions under load: promoted, rolled out, shadowed, and what happens when something dies meanwhile."""

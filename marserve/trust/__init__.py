@@ -1,0 +1,1 @@
+"""Whose archives are served, and whether a new version keeps what clients rely on."""
