@@ -19,9 +19,10 @@ from export import selftest
 from export.behaviour import export_forest
 from export.card import fill_card
 from export.comparison import table
+from export.embedding import to_embedding
 from export.errors import ExportError
 from export.evaluation import read_evaluation
-from export.image_classifier import export_classifier
+from export.image_classifier import crops, export_classifier, photographs
 from export.pack import pack
 from export.precision import Precision, check_kind, to_precision
 from export.repack import unpack
@@ -32,7 +33,8 @@ from handlers.errors import SpecError
 from handlers.pool import Pool
 from handlers.samples import read_samples
 
-CLASSIFIERS = ("image_classification", "digit_recognition")  # tasks of networks that training/train_image.py trains
+EMBEDDING, CLASSIFIER = "image_embedding", "image_classification"  # tasks: the one is cut out of the other
+TRAINED = (CLASSIFIER, EMBEDDING, "digit_recognition")  # of networks that training/train_image.py trains
 MAX_BYTES = 20 * 10**6  # a released archive lives in the repository
 
 
@@ -67,6 +69,11 @@ def export(name: str, sources: Sources, output_dir: Path, notes: Notes, precisio
             metadata, files = _from_archive(spec, sources.archive, Path(scratch, "source"))
         else:
             metadata, files = _from_parts(name, spec, sources, Path(scratch))
+        if spec.handler.get("task") == EMBEDDING and "cut" not in metadata:
+            size, example = spec.handler["network"]["input_shape"][0], _example(name, spec)
+            inputs = photographs(sources.data_dir, size) if sources.data_dir else crops(example, size)
+            to_embedding(spec.handler, metadata, files[spec.handler["network"]["file"]], inputs)
+            _print_cut(metadata)
         if "data" in metadata:
             metadata["data"]["note"] = notes.data_note or metadata["data"].get("note") or "Not stated."
         metadata["version"] = version = version or _version(metadata, precision)
@@ -124,7 +131,7 @@ def _from_parts(name: str, spec: ModelSpec, sources: Sources, scratch: Path) -> 
             raise ExportError(f"{name} needs --checkpoint, as in --checkpoint models/best_model.pth")
         network = scratch / "model.onnx"
         files[spec.handler["network"]["file"]] = network
-        if spec.handler["task"] in CLASSIFIERS:
+        if spec.handler["task"] in TRAINED:
             example = _example(name, spec)
             metadata |= export_classifier(sources.checkpoint, spec.handler, sources.data_dir, example, network)
         elif spec.handler["task"] == "tabular_classification":
@@ -149,6 +156,9 @@ def _from_archive(spec: ModelSpec, archive: Path, scratch: Path) -> Parts:
     """Network, pool and records of an archive, which its digests vouch for; today's spec, card and handlers."""
     metadata, handler = unpack(archive, scratch)
     files: dict[str, Path] = {}
+    task = spec.handler.get("task")
+    if handler.get("task") not in (task, CLASSIFIER if task == EMBEDDING else task):
+        raise ExportError(f"{archive} is of another kind of model: it is for {handler.get('task')}, not for {task}")
     if "network" in spec.handler and "network" in handler:
         trained = ("labels", "features", "reference", "scaling", "threshold", "preprocessing")
         spec.handler |= {key: handler[key] for key in trained if key in handler}
@@ -186,6 +196,14 @@ def _print_precision(metadata: dict[str, Any]) -> None:
             f"parity with float32: max difference {half['max_difference']:.1e} on {half['inputs']:,} inputs, "
             f"{100 * half['equal_labels']:.1f} % of the labels are equal"
         )
+
+
+def _print_cut(metadata: dict[str, Any]) -> None:
+    record = metadata["cut"]
+    print(
+        f"parity with the classifier: max difference {record['max_difference']:.1e} of a probability, "
+        f"{record['max_norm_error']:.1e} of the length, on {record['inputs']:,} inputs"
+    )
 
 
 def _pool_record(folder: Path) -> dict[str, Any]:

@@ -57,12 +57,35 @@ class _Movements(BaseModel):
     families: dict[str, _Family]
 
 
+class _Nearest(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    precision_at_1: Share
+    precision_at_5: Share
+    chance: Share
+
+
+class _Retrieval(_Nearest):
+    """The figures of an embedding that a card states."""
+
+    model: str
+    version: str
+    images: int = Field(ge=1)
+    unreadable: int = Field(ge=0)
+    classes: int = Field(ge=2)
+    groups: _Nearest | None
+
+
 def read_evaluation(file: Path, name: str, version: str) -> dict[str, Any]:
     """The figures in `file`, which must be of this model in this version. Raises ExportError."""
     try:
         text = file.read_bytes()
-        measured: _Images | _Movements
-        measured = (_Movements if b'"human_movements"' in text else _Images).model_validate_json(text)
+        kind: type[_Images | _Movements | _Retrieval] = _Images
+        if b'"human_movements"' in text:
+            kind = _Movements
+        elif b'"precision_at_1"' in text:
+            kind = _Retrieval
+        measured = kind.model_validate_json(text)
     except OSError as error:
         raise ExportError(f"--evaluation {file} cannot be read: {error.strerror}") from None
     except ValidationError as error:
@@ -80,10 +103,23 @@ def table(metadata: Mapping[str, Any]) -> str:
         return "Not measured yet on data set apart: see `marserve evaluate` and `--evaluation`."
     if all("families" in measured for measured in evaluation.values()):
         return "\n\n".join(_movements(f"`{part}`", m, metadata.get("metrics", {})) for part, m in evaluation.items())
+    if all("precision_at_1" in measured for measured in evaluation.values()):
+        return _retrieval(evaluation)
     lines = ["| photographs in | images | accuracy | macro F1 | log loss | calibration error |", "| --- " * 6 + "|"]
     for part, m in evaluation.items():
         figures = (f"{m[key]:.4f}" for key in ("accuracy", "macro_f1", "log_loss", "calibration_error"))
         lines.append(f"| `data/{part}` | {m['images']:,} | {' | '.join(figures)} |")
+    return "\n".join(lines)
+
+
+def _retrieval(evaluation: Mapping[str, Mapping[str, Any]]) -> str:
+    """A row for every folder, and one for the folders above its classes."""
+    lines = ["| photographs in | images | alike | precision@1 | precision@5 | chance |", "| --- " * 6 + "|"]
+    for part, m in evaluation.items():
+        for alike, scores in ((f"class, of {m['classes']:,}", m), ("group", m["groups"])):
+            if scores:
+                figures = (f"{scores[key]:.4f}" for key in ("precision_at_1", "precision_at_5", "chance"))
+                lines.append(f"| `data/{part}` | {m['images']:,} | {alike} | {' | '.join(figures)} |")
     return "\n".join(lines)
 
 

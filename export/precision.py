@@ -35,9 +35,10 @@ class Precision:
 def check_kind(precision: Precision, name: str, handler: dict[str, Any]) -> None:
     """Raises ExportError for a model whose network has no such weights."""
     if precision.kind != "float32" and handler.get("task") != "image_classification":
-        what = f"for {handler.get('task')}" if "network" in handler else "a pool of images"
-        if str(handler.get("task")).startswith("trajectory"):
-            what = "a forest: its splits are no weights"
+        task = str(handler.get("task"))
+        what = f"for {task}" if "network" in handler else "a pool of images"
+        what = "a forest: its splits are no weights" if task.startswith("trajectory") else what
+        what = "cut out of a float32 network" if task == "image_embedding" else what
         raise ExportError(f"{name} is {what}; --quantize and --fp16 are for image classifiers")
 
 

@@ -7,6 +7,7 @@ another one. So of many candidates those are taken that come nearest to reading 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
@@ -174,4 +175,6 @@ KINDS: Mapping[str, Kind] = {
     "trajectory_classification": Kind(0.05, _movements, _from_threshold("score"), lambda answer: answer["label"]),
     # A percentile: a tree of 200 moves it by less than a hundredth.
     "trajectory_anomaly": Kind(0.01, _movements, _from_threshold("anomaly"), lambda answer: answer["flagged"]),
+    # Of a vector no number decides anything, and among as many another network's are off by several times this.
+    "image_embedding": Kind(0.01, _photographs, lambda _: math.inf, lambda answer: answer["dim"]),
 }

@@ -227,9 +227,11 @@ def _reply(answer: Answer) -> Reply:
 
 
 def _json(value: Any) -> bytes:
-    """As orjson writes it, but for null and lone surrogates. Raises ValueError for NaN and Infinity."""
+    """As orjson writes it, arrays of numbers too, but for null and lone surrogates. Raises ValueError for NaN and
+    Infinity."""
     with suppress(orjson.JSONEncodeError):
-        text = orjson.dumps(value)
+        text = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
         if b"null" not in text:  # orjson's word for NaN
             return text
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+    slow = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=np.ndarray.tolist)
+    return slow.encode("utf-8", "replace")

@@ -69,6 +69,18 @@ def digit_recognition(body: Mapping[str, Any], request: bytes) -> str:
     return image_classification({**body, "label": str(digit)}, request).replace("'label'", "'digit'")
 
 
+def image_embedding(body: Mapping[str, Any], request: bytes) -> str:  # noqa: ARG001
+    """`{"embedding", "dim"}`: that many numbers, of length 1 together."""
+    embedding, dim = body.get("embedding"), body.get("dim")
+    if not isinstance(embedding, list) or not all(type(number) in (int, float) for number in embedding):
+        return "no list of numbers in 'embedding'"
+    if dim != len(embedding) or isinstance(dim, bool):
+        return "'dim' is not how many numbers there are"
+    if not abs(math.hypot(*embedding) - 1) <= TOLERANCE:
+        return "the length of the embedding is not 1"
+    return ""
+
+
 def random_images(body: Mapping[str, Any], request: bytes) -> str:
     """As many JPEG images as were asked for, of two groups with at least two each."""
     images = body.get("images")
@@ -109,6 +121,7 @@ CHECKERS: Mapping[str, Checker] = {
     "any": any_object,
     "digit_recognition": digit_recognition,
     "image_classification": image_classification,
+    "image_embedding": image_embedding,
     "random_images": random_images,
     "tabular_classification": image_classification,  # the same reply
     "trajectory_anomaly": trajectory_anomaly,

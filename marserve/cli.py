@@ -18,6 +18,7 @@ from marserve.errors import MarserveError
 from marserve.models.cli import models_app
 from marserve.rollout.cli import rollout
 from marserve.settings import DEFAULT_PORT
+from marserve.similar_cli import index, similar
 from marserve.terminal import console, plain, short
 from marserve.trust.cli import add_commands
 
@@ -35,6 +36,8 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
 add_commands(app)
 app.command()(rollout)
+app.command()(index)
+app.command()(similar)
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="The REST port.")]
 
@@ -210,13 +213,15 @@ def evaluate(
     """Score a model on labelled images or movements, without a server: with the very answers that one would give."""
     from marserve import evaluate as images
     from marserve import evaluate_movements as movements
-    from marserve import report, report_movements
+    from marserve import evaluate_retrieval as retrieval
+    from marserve import report, report_movements, report_retrieval
     from marserve.archive import find_archives, read_archive
-    from marserve.photos import CLASSIFIERS
+    from marserve.photos import CLASSIFIERS, EMBEDDING
 
     runs: dict[str, tuple[Callable[[Any, Path], tuple[Any, list[images.Problem]]], Callable[[Any], None]]] = {
         **dict.fromkeys(CLASSIFIERS, (images.evaluate, report.print_report)),
         **dict.fromkeys(movements.TASKS, (movements.evaluate, report_movements.print_report)),
+        EMBEDDING: (retrieval.evaluate, report_retrieval.print_report),
     }
     archive = read_archive(Path(name)) if name.endswith(".mar") else find_archives(model_store, [name])[0]
     task = str(archive.handler.get("task", "nothing that marserve knows"))

@@ -1,8 +1,7 @@
-"""Photographs in labelled folders, and what an archive's classifier answers to them here, without a server."""
+"""Photographs in folders, and what an archive's image model answers to them here, without a server."""
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections import deque
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import track
 
@@ -20,8 +20,9 @@ from handlers.image import SUFFIXES
 from handlers.pipeline import Answer, Pipeline
 from marserve.errors import DataError, MarserveError
 
-TASK = "image_classification"
+TASK, EMBEDDING = "image_classification", "image_embedding"
 CLASSIFIERS = (TASK, "digit_recognition")  # tasks whose replies have the probability of every label
+_NUMBERS = {"confidence", "embedding"}  # of an answer: what must be finite
 BATCH = 8  # images that one thread takes at a time: whole files, which may have many megabytes
 
 
@@ -32,14 +33,14 @@ class Photo:
     class_name: str  # "" where it lies in the label's own folder
 
 
-def scan(folder: Path, labels: Sequence[str]) -> list[Photo]:
+def scan(folder: Path, labels: Sequence[str] | None = None) -> list[Photo]:
     """All images in `<label>/<class>/` or `<label>/`, sorted. Hidden files and folders are none.
 
-    Raises DataError for no images, a folder that is none of `labels`, or a label with both layouts.
+    Raises DataError for no images, a folder that is none of `labels`, if given, or a label with both layouts.
     """
     try:
         places = _folders(folder)
-        if strangers := [place.name for place in places if place.name not in labels]:
+        if labels and (strangers := [place.name for place in places if place.name not in labels]):
             known = ", ".join(labels)
             raise DataError(f"{folder / strangers[0]}: the model knows the groups {known}, not {', '.join(strangers)}")
         photos = [photo for place in places for photo in _of_label(place)]
@@ -56,8 +57,24 @@ def predicted(reply: Mapping[str, Any]) -> str:
     return max(probabilities, key=probabilities.__getitem__)
 
 
+def below(folder: Path) -> list[Path]:
+    """All images in a folder and in those below it, sorted. Hidden files and folders are none. Raises DataError."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"cannot read {error.filename}: {error.strerror}")
+
+    found = []
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in files if not name.startswith(".")]
+    images = sorted(path for path in found if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not images:
+        raise DataError(f"{folder} has no images, in folders of any depth: {', '.join(sorted(SUFFIXES))}")
+    return images
+
+
 def answers(pipeline: Pipeline, paths: Sequence[Path], what: str) -> Iterable[tuple[bytes, Answer]]:
-    """Every file's bytes and the classifier's answer, in order; a terminal shows a bar, named `what`, meanwhile.
+    """Every file's bytes and the model's answer, in order; a terminal shows a bar, named `what`, meanwhile.
 
     What cannot be read or decoded is answered by a RequestError. Raises MarserveError where the model itself fails.
     """
@@ -85,8 +102,8 @@ def _answer(pipeline: Pipeline, paths: Sequence[Path]) -> list[tuple[bytes, Answ
     for path, reply in zip(paths, replies, strict=True):
         if isinstance(reply, InternalError):
             raise MarserveError(f"the model fails on {path}; see the log above")
-        if isinstance(reply, dict) and not math.isfinite(reply["confidence"]):  # a server would answer with an error
-            raise MarserveError(f"the model fails on {path}: it puts out no probabilities")
+        if isinstance(reply, dict) and not all(np.isfinite(reply[name]).all() for name in _NUMBERS & reply.keys()):
+            raise MarserveError(f"the model fails on {path}: it puts out no numbers")  # a server answers with an error
     files = (content if isinstance(content, bytes) else b"" for content in contents)
     return list(zip(files, replies, strict=True))
 

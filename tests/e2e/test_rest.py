@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -121,6 +122,17 @@ def test_a_random_image_of_the_pool_comes_with_its_classification(rest: httpx.Cl
     check_prediction(body)
     assert body["image"]["group"] == "object"
     assert Image.open(io.BytesIO(base64.b64decode(body["image"]["data"]))).format == "JPEG"
+
+
+def test_an_embedding_has_length_1_and_is_always_the_same(rest: httpx.Client, photo: bytes) -> None:
+    reply = rest.post("/predictions/image_embedding", content=photo)
+    body = reply.json()
+    assert (reply.status_code, list(body), body["dim"]) == (200, ["embedding", "dim"], 1280)
+    assert math.hypot(*body["embedding"]) == pytest.approx(1, abs=1e-5)
+    encoded = base64.b64encode(photo).decode()
+    several = rest.post("/predictions/image_embedding", json={"instances": [encoded, "!"]}).json()["predictions"]
+    assert several[0]["embedding"] == pytest.approx(body["embedding"], abs=1e-5)
+    assert several[1]["error"]["code"] == "undecodable"
 
 
 def test_metrics_are_there(server: Server, rest: httpx.Client, photo: bytes) -> None:

@@ -25,6 +25,7 @@ from export.untrained import untrained
 from handlers.archive import check_digests
 from handlers.pipeline import Pipeline
 from handlers.spec import read_spec
+from tests.handlers.networks import write_embedding
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = SPECS / "captcha_image.jpg"
@@ -193,6 +194,19 @@ def pack_small_efficient(folder: Path, network: Path) -> Path:
     config["handler"]["network"]["input_shape"] = [SIDE, SIDE, 3]
     target, files = folder / "captcha_image.mar", {"model.onnx": network, "example.jpg": EXAMPLE}
     pack(target, "captcha_image", "1.0", yaml.safe_dump(config), RECORDS, "# A card\n", files)
+    return target
+
+
+def pack_embedding(folder: Path, weight: float = 1.0) -> Path:
+    """An archive whose vectors are the directions of mean colours; another `weight`, another network."""
+    folder.mkdir(parents=True, exist_ok=True)
+    network = write_embedding(folder / "network.onnx", weight)
+    handler = {
+        "task": "image_embedding",
+        "network": {"file": "model.onnx", "input_shape": [SIDE, SIDE, 3], "outputs": ["embedding"]},
+    }
+    target, config = folder / "colour.mar", yaml.safe_dump({"minWorkers": 1, "maxBatchDelay": 1, "handler": handler})
+    pack(target, "colour", "1.0", config, {"name": "colour"}, "# A card\n", {"model.onnx": network})
     return target
 
 

@@ -64,3 +64,20 @@ def test_no_evaluation_at_all(tmp_path: Path) -> None:
         read_evaluation(tmp_path / "text.json", "captcha_image", "1.0")
     with pytest.raises(ExportError, match="cannot be read: No such file"):
         read_evaluation(tmp_path / "missing.json", "captcha_image", "1.0")
+
+
+def test_of_an_embedding_the_card_has_classes_and_groups(tmp_path: Path) -> None:
+    scores = {"precision_at_1": 0.5, "precision_at_5": 0.4, "chance": 0.1}
+    measured = scores | {"model": "e", "version": "1", "images": 4500, "unreadable": 0, "classes": 90, "by_class": {}}
+    groups = {"images": 4500, "precision_at_1": 0.9, "precision_at_5": 0.8, "chance": 0.5}
+    (tmp_path / "test.json").write_text(json.dumps(measured | {"groups": groups}))
+    (tmp_path / "flat.json").write_text(json.dumps(measured | {"groups": None}))
+    read = {part: read_evaluation(tmp_path / f"{part}.json", "e", "1") for part in ("test", "flat")}
+    assert table({"evaluation": read}).splitlines()[2:] == [
+        "| `data/test` | 4,500 | class, of 90 | 0.5000 | 0.4000 | 0.1000 |",
+        "| `data/test` | 4,500 | group | 0.9000 | 0.8000 | 0.5000 |",
+        "| `data/flat` | 4,500 | class, of 90 | 0.5000 | 0.4000 | 0.1000 |",
+    ]
+    (tmp_path / "test.json").write_text(json.dumps(measured | {"groups": None, "chance": 2}))
+    with pytest.raises(ExportError, match="chance: Input should be less than or equal to 1"):
+        read_evaluation(tmp_path / "test.json", "e", "1")

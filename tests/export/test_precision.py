@@ -116,13 +116,21 @@ def test_float16(efficient: Path, unseen: Path, tmp_path: Path, capsys: pytest.C
     answers(archive, tmp_path / "unpacked")
 
 
-@pytest.mark.parametrize("name", ["drag_pattern", "ticket_slice", "captcha_challenge"])
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("drag_pattern", "a forest"),
+        ("ticket_slice", "a forest"),
+        ("captcha_challenge", "a pool of images"),
+        ("image_embedding", "cut out of a float32 network"),
+    ],
+)
 @pytest.mark.parametrize("options", [["--fp16"], ["--quantize=dynamic", "--unseen=."]])
 def test_other_models_are_refused(
-    name: str, options: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    name: str, what: str, options: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     message = refused(capsys, name, *options, f"--output_dir={tmp_path}/out")
-    assert f"{name} is {'a pool of images' if name == 'captcha_challenge' else 'a forest'}" in message
+    assert f"{name} is {what}" in message
     assert "are for image classifiers" in message
 
 

@@ -62,6 +62,31 @@ def write_classifier(
     return path
 
 
+def write_embedding(path: Path, weight: float = 1.0) -> Path:
+    """uint8 (batch, side, side, 3) -> the mean colour of each image, red times `weight`, as a vector of length 1.
+
+    Black has no direction: its row is NaN.
+    """
+    constants = {"axes": np.array([1, 2]), "weights": np.array([weight, 1, 1], np.float32), "last": np.array([1])}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),
+            helper.make_node("Mul", ["mean", "weights"], ["colour"]),
+            helper.make_node("ReduceL2", ["colour", "last"], ["length"], keepdims=1),
+            helper.make_node("Div", ["colour", "length"], ["embedding"]),
+        ],
+        "direction",
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
+
+
 def write_scorer(path: Path, weights: Sequence[float], bias: float = 0.0, output: str = "human") -> Path:
     """float32 (batch, features) -> sigmoid(features @ weights + bias), (batch, 1)."""
     graph = helper.make_graph(

@@ -17,7 +17,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=10,
 )
-fields = st.sampled_from(["label", "confidence", "probabilities", "images", "predictions", "error", "data", "group"])
+fields = st.sampled_from(
+    ["label", "confidence", "probabilities", "images", "predictions", "error", "data", "group", "embedding", "dim"]
+)
 
 
 def check(kind: str, body: object, request: bytes = b"", status: int = 200) -> str:
@@ -91,6 +93,28 @@ def test_right_classifications_pass_and_shifted_ones_do_not(weights: list[int]) 
 def test_wrong_classifications_do_not_pass(change: dict[str, Any]) -> None:
     assert check("image_classification", CLASSIFIED) == ""
     assert check("image_classification", {**CLASSIFIED, **change})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"embedding": [0.6, 0.81]},
+        {"embedding": [0.6, "0.8"]},
+        {"embedding": [0.6, None]},
+        {"embedding": [True, 0]},
+        {"embedding": [1e308, 1e308]},
+        {"embedding": [float("nan"), 1]},
+        {"embedding": "0.6, 0.8"},
+        {"dim": 3},
+        {"dim": "2"},
+        {"dim": None},
+        {"embedding": [1], "dim": True},
+    ],
+)
+def test_an_embedding_has_length_1(change: dict[str, Any]) -> None:
+    embedded = {"embedding": [0.6, -0.8], "dim": 2}
+    assert check("image_embedding", embedded) == ""
+    assert check("image_embedding", embedded | change)
 
 
 @settings(deadline=None)

@@ -61,6 +61,8 @@ def damaged(archive: Path, tmp_path: Path) -> Path:
         (["verify"], ["archive", "--key", "--json"]),
         (["evaluate"], ["name", "--data_dir", "--model-store", "--json"]),
         (["tune"], ["name", "--slo-p99", "--samples", "--model-store", "--budget", "--write", "--output", "--json"]),
+        (["index"], ["folder", "--output", "--archive", "images.index"]),
+        (["similar"], ["file", "--index", "--k", "--sheet", "--json", "--archive", "similar.png"]),
         (["pool"], ["build"]),
         (["pool", "build"], ["folder", "--output", "--archive", "--min-confidence", "--attribution"]),
     ],
@@ -87,6 +89,11 @@ def test_help(arguments: list[str], words: list[str], monkeypatch: pytest.Monkey
         ["evaluate", "model"],
         ["tune"],
         ["tune", "model"],
+        ["index"],
+        ["similar"],
+        ["similar", "/nowhere.jpg"],
+        ["similar", "/"],
+        ["similar", "/dev/null", "--k", "0"],
     ],
 )
 def test_wrong_usage(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -260,7 +260,7 @@ def test_three_labels_of_which_one_is_not_there(tmp_path: Path) -> None:
 def test_a_model_that_answers_with_no_numbers(tmp_path: Path) -> None:
     """A server replies with an error of its own then: no image is to blame, and no figure is right."""
     folder = fill(tmp_path / "data", {"red/1.png": encode(flat(255, 255, 255), "PNG")})
-    with pytest.raises(MarserveError, match=r"fails on .*1\.png: it puts out no probabilities"):
+    with pytest.raises(MarserveError, match=r"fails on .*1\.png: it puts out no numbers"):
         evaluate(read_archive(colours(tmp_path, breaks_above=0.5)), folder)
 
 
