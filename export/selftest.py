@@ -132,19 +132,19 @@ def rounded(answer: Any) -> Any:
     return round(answer, _DIGITS) if isinstance(answer, float) else answer
 
 
-def _photographs(example: Path, _: Path) -> Iterator[tuple[str, bytes]]:
+def _photographs(example: Path, samples: Path) -> Iterator[tuple[str, bytes]]:  # noqa: ARG001
     for number, (_, pixels) in enumerate(cuts(example)):
         encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
         yield f"{number}.jpg", encoded.tobytes()
 
 
-def _samples(_: Path, samples: Path) -> Iterator[tuple[str, bytes]]:
+def _samples(example: Path, samples: Path) -> Iterator[tuple[str, bytes]]:  # noqa: ARG001
     if samples.is_file():
         for number, sample in enumerate(read_samples(samples), start=1):
             yield f"{number}.png", sample.data
 
 
-def _movements(example: Path, _: Path) -> Iterator[tuple[str, bytes]]:
+def _movements(example: Path, samples: Path) -> Iterator[tuple[str, bytes]]:  # noqa: ARG001
     """What programs make of the example's way."""
     person = points.read(json.loads(example.read_bytes()))
     random = np.random.default_rng(0)
