@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import sys
@@ -26,11 +27,14 @@ from export.pack import pack
 from export.precision import Precision, check_kind, to_precision
 from export.repack import unpack
 from export.spec import SPECS, ModelSpec, known_names, read_model_spec
+from export.tabular import export_table
 from handlers import interface
 from handlers.errors import SpecError
 from handlers.pool import Pool
+from handlers.samples import read_samples
 
 EMBEDDING, CLASSIFIER = "image_embedding", "image_classification"  # tasks: the one is cut out of the other
+TRAINED = (CLASSIFIER, EMBEDDING, "digit_recognition")  # of networks that training/train_image.py trains
 MAX_BYTES = 20 * 10**6  # a released archive lives in the repository
 
 
@@ -81,6 +85,9 @@ def export(name: str, sources: Sources, output_dir: Path, notes: Notes, precisio
         if "file" in spec.handler.get("example", {}):
             files[spec.handler["example"]["file"]] = _example(name, spec)
         read = spec.handler_spec()
+        if read.samples:
+            files[read.samples] = SPECS / f"{name}_{read.samples}"
+            metadata["samples"] = _samples_record(files[read.samples], read.labels)
 
         def write(target: Path, files: Mapping[str, Path]) -> str:
             card = fill_card(SPECS / f"{name}.md", metadata | {"handler": spec.handler})
@@ -124,9 +131,11 @@ def _from_parts(name: str, spec: ModelSpec, sources: Sources, scratch: Path) -> 
             raise ExportError(f"{name} needs --checkpoint, as in --checkpoint models/best_model.pth")
         network = scratch / "model.onnx"
         files[spec.handler["network"]["file"]] = network
-        if spec.handler["task"] in (CLASSIFIER, EMBEDDING):
+        if spec.handler["task"] in TRAINED:
             example = _example(name, spec)
             metadata |= export_classifier(sources.checkpoint, spec.handler, sources.data_dir, example, network)
+        elif spec.handler["task"] == "tabular_classification":
+            metadata |= export_table(sources.checkpoint, spec.handler, network)
         else:
             metadata |= export_forest(sources.checkpoint, spec.handler, network)
         parity = metadata["parity"]
@@ -151,7 +160,7 @@ def _from_archive(spec: ModelSpec, archive: Path, scratch: Path) -> Parts:
     if handler.get("task") not in (task, CLASSIFIER if task == EMBEDDING else task):
         raise ExportError(f"{archive} is of another kind of model: it is for {handler.get('task')}, not for {task}")
     if "network" in spec.handler and "network" in handler:
-        trained = ("labels", "features", "reference", "scaling", "threshold")
+        trained = ("labels", "features", "reference", "scaling", "threshold", "preprocessing")
         spec.handler |= {key: handler[key] for key in trained if key in handler}
         spec.handler["network"]["input_shape"] = handler["network"]["input_shape"]
         files[spec.handler["network"]["file"]] = scratch / handler["network"]["file"]
@@ -204,6 +213,14 @@ def _pool_record(folder: Path) -> dict[str, Any]:
         raise ExportError(str(error)) from error
     counts = loaded.counts
     return {"images": sum(counts.values()), "groups": counts, "attribution": loaded.attribution}
+
+
+def _samples_record(file: Path, labels: Sequence[str]) -> dict[str, Any]:
+    try:
+        samples = read_samples(file, labels)
+    except SpecError as error:
+        raise ExportError(str(error)) from error
+    return {"images": len(samples), "attribution": json.loads(file.read_bytes()).get("attribution") or "Not stated."}
 
 
 def _versions(*names: str) -> dict[str, str]:

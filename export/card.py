@@ -55,7 +55,8 @@ def _command(metadata: Mapping[str, Any], output_dir: str = "models") -> str:
     processes = machine.get("processes", 1)
     python = "python" if processes == 1 else f"torchrun --standalone --nproc-per-node {processes}"
     script = metadata.get("script")
-    data_dir = "data/mouse" if script else "data/train"
+    table = script == "training/train_table.py"
+    data = "--data table.csv" if table else f"--data_dir {'data/mouse' if script else 'data/train'}"
     options = [f"--output_dir {output_dir}"]
     for name, value in metadata["recipe"].items():
         options.append(f"--{name} {' '.join(map(str, value)) if isinstance(value, list) else value}")
@@ -66,7 +67,7 @@ def _command(metadata: Mapping[str, Any], output_dir: str = "models") -> str:
     earlier = metadata.get("earlier")
     if earlier or metadata.get("pretrained"):
         options.append(f"--weights {output_dir}_before/best_model.pth" if earlier else "--weights FILE")
-    lines = [f"{python} {script or 'training/train_efficientnet.py'} --data_dir {data_dir}"]
+    lines = [f"{python} {script or 'training/train_image.py'} {data}"]
     for option in options:
         if len(lines[-1]) + len(option) > _WIDTH:
             lines.append("   ")

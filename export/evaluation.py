@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from scipy.stats import binomtest
 
 from export.errors import ExportError
 
@@ -105,11 +106,19 @@ def table(metadata: Mapping[str, Any]) -> str:
         return "\n\n".join(_movements(f"`{part}`", m, metadata.get("metrics", {})) for part, m in evaluation.items())
     if all("precision_at_1" in measured for measured in evaluation.values()):
         return _retrieval(evaluation)
-    lines = ["| photographs in | images | accuracy | macro F1 | log loss | calibration error |", "| --- " * 6 + "|"]
+    heads = ["images in", "images", "accuracy (95 % interval)", "macro F1", "log loss", "calibration error"]
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for part, m in evaluation.items():
-        figures = (f"{m[key]:.4f}" for key in ("accuracy", "macro_f1", "log_loss", "calibration_error"))
-        lines.append(f"| `data/{part}` | {m['images']:,} | {' | '.join(figures)} |")
+        figures = (f"{m[key]:.4f}" for key in ("macro_f1", "log_loss", "calibration_error"))
+        accuracy = f"{m['accuracy']:.4f} ({_interval(m['accuracy'], m['images'])})"
+        lines.append(f"| `data/{part}` | {m['images']:,} | {accuracy} | {' | '.join(figures)} |")
     return "\n".join(lines)
+
+
+def _interval(share: float, count: int) -> str:
+    """Where the share lies of all that could have been asked, by Wilson's score interval."""
+    low, high = binomtest(round(share * count), count).proportion_ci(method="wilson")
+    return f"{low:.4f} to {high:.4f}"
 
 
 def _retrieval(evaluation: Mapping[str, Mapping[str, Any]]) -> str:

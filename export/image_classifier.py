@@ -1,15 +1,17 @@
-"""A checkpoint of `training/train_efficientnet.py` -> the files, labels and records of its archive."""
+"""A checkpoint of `training/train_image.py` -> the files, labels and records of its archive."""
 
 from __future__ import annotations
 
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,10 +21,12 @@ from export.errors import ExportError
 from export.onnx_file import ServedClassifier, write_onnx
 from export.parity import check_parity
 from handlers import image
-from handlers.errors import RequestError
+from handlers.errors import InvalidContentError, RequestError
+from handlers.loaders import LOADERS, Loader
 from training.captcha_dataset import scan
 from training.cli import DataError
 from training.network import ImageClassifier
+from training.recipe import Architecture, Preprocessing
 
 PARITY_IMAGES = 70
 
@@ -33,6 +37,13 @@ class _Preprocessing(BaseModel):
     input_size: int = Field(ge=1)
 
 
+class _Recipe(BaseModel):
+    """What of the recipe makes a network another one; earlier trainings had no choice."""
+
+    architecture: Architecture = "efficientnet_b0"
+    preprocessing: Preprocessing = "crop"
+
+
 class _Meta(BaseModel):
     """What an export needs of meta.json; the rest travels as it is."""
 
@@ -40,6 +51,7 @@ class _Meta(BaseModel):
 
     classes: list[str] = Field(min_length=2)
     members: dict[str, Annotated[list[str], Field(min_length=1)]]
+    recipe: _Recipe = _Recipe()
     preprocessing: _Preprocessing
     data: dict[str, Any]
     trained_at: Annotated[str, AfterValidator(lambda text: datetime.fromisoformat(text) and text)]
@@ -49,7 +61,7 @@ def read_meta(checkpoint: Path) -> dict[str, Any]:
     """The meta.json beside a checkpoint. Raises ExportError."""
     path = checkpoint.with_name("meta.json")
     if not checkpoint.is_file():
-        raise ExportError(f"{checkpoint} does not exist; train one with training/train_efficientnet.py")
+        raise ExportError(f"{checkpoint} does not exist; train one with training/train_image.py")
     try:
         text = path.read_bytes()
         needed = _Meta.model_validate_json(text)
@@ -66,9 +78,11 @@ def read_meta(checkpoint: Path) -> dict[str, Any]:
     return meta
 
 
-def load_network(checkpoint: Path, members: Mapping[str, Sequence[str]]) -> ServedClassifier:
+def load_network(
+    checkpoint: Path, members: Mapping[str, Sequence[str]], architecture: Architecture = "efficientnet_b0"
+) -> ServedClassifier:
     """The trained network as it is served; `members` has every group's classes. Raises ExportError."""
-    model = ImageClassifier([index for index, classes in enumerate(members.values()) for _ in classes])
+    model = ImageClassifier([index for index, classes in enumerate(members.values()) for _ in classes], architecture)
     try:
         with warnings.catch_warnings(action="ignore"):
             weights = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -80,7 +94,7 @@ def load_network(checkpoint: Path, members: Mapping[str, Sequence[str]]) -> Serv
         reason = str(error).strip().splitlines()[-1].strip()
         classes = sum(map(len, members.values()))
         raise ExportError(
-            f"{checkpoint} holds no weights for EfficientNet-B0 with {classes} classes: {reason[:300]}"
+            f"{checkpoint} holds no weights for {architecture} with {classes} classes: {reason[:300]}"
         ) from None
     return ServedClassifier(model).eval()
 
@@ -94,16 +108,19 @@ def export_classifier(
     """
     meta = read_meta(checkpoint)
     size = meta["preprocessing"]["input_size"]
-    model = load_network(checkpoint, meta["members"])
+    recipe = _Recipe.model_validate(meta.get("recipe", {}))
+    model = load_network(checkpoint, meta["members"], recipe.architecture)
     write_onnx(model, (size, size, 3), target)
-    inputs = photographs(data_dir, size) if data_dir else crops(example, size)
+    load = LOADERS[recipe.preprocessing]
+    inputs = photographs(data_dir, size, load) if data_dir else crops(example, size, load)
     parity = check_parity(model, target, inputs)
     handler["labels"] = meta["classes"]
+    handler["preprocessing"] = recipe.preprocessing
     handler["network"]["input_shape"] = [size, size, 3]
     return {key: value for key, value in meta.items() if key != "history"} | {"parity": asdict(parity)}
 
 
-def photographs(data_dir: Path, size: int) -> list[tuple[str, NDArray[np.uint8]]]:
+def photographs(data_dir: Path, size: int, load: Loader = image.load) -> list[tuple[str, NDArray[np.uint8]]]:
     """Up to 70 photographs, evenly over a two-level folder: name and pixels (size, size, 3)."""
     try:
         photos = scan(data_dir)
@@ -113,15 +130,25 @@ def photographs(data_dir: Path, size: int) -> list[tuple[str, NDArray[np.uint8]]
     loaded = []
     for photo in chosen:
         try:
-            loaded.append((str(photo.path), image.load(photo.path.read_bytes(), size)))
+            loaded.append((str(photo.path), load(photo.path.read_bytes(), size, image.Limits())))
         except RequestError as error:
             raise ExportError(f"{photo.path}: {error}") from error
     return loaded
 
 
-def crops(example: Path, size: int) -> list[tuple[str, NDArray[np.uint8]]]:
-    """Without a data folder: 70 different crops of the spec's own example photograph, (size, size, 3) each."""
-    return [(name, image.resize_and_crop(pixels, size)) for name, pixels in cuts(example)]
+def crops(example: Path, size: int, load: Loader = image.load) -> list[tuple[str, NDArray[np.uint8]]]:
+    """Without a data folder: 70 different crops of the spec's own example photograph, (size, size, 3) each.
+
+    Where `load` looks for ink, those without any are left out.
+    """
+    result = []
+    for name, pixels in cuts(example):
+        encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
+        with suppress(InvalidContentError):
+            result.append((name, load(encoded, size, image.Limits())))
+    if not result:
+        raise ExportError(f"{example} shows too little for the parity gate: give --data_dir")
+    return result
 
 
 def cuts(example: Path) -> list[tuple[str, NDArray[np.uint8]]]:

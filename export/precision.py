@@ -35,8 +35,10 @@ class Precision:
 def check_kind(precision: Precision, name: str, handler: dict[str, Any]) -> None:
     """Raises ExportError for a model whose network has no such weights."""
     if precision.kind != "float32" and handler.get("task") != "image_classification":
-        what = "a forest: its splits are no weights" if "network" in handler else "a pool of images"
-        what = "cut out of a float32 network" if handler.get("task") == "image_embedding" else what
+        task = str(handler.get("task"))
+        what = f"for {task}" if "network" in handler else "a pool of images"
+        what = "a forest: its splits are no weights" if task.startswith("trajectory") else what
+        what = "cut out of a float32 network" if task == "image_embedding" else what
         raise ExportError(f"{name} is {what}; --quantize and --fp16 are for image classifiers")
 
 
@@ -56,6 +58,8 @@ def to_precision(
         raise ExportError(f"the archive's network is not the float32 one (it has {had[0]}): start from that one")
     if spec.network is None:
         raise ExportError("this model has no network")
+    if spec.preprocessing != "crop":
+        raise ExportError("--quantize and --fp16 are for photographs, not for what is brought to white on black first")
     original = network.with_name("float32.onnx")
     network.rename(original)
     if precision.kind == "float16":

@@ -24,6 +24,7 @@ from handlers.answers import mismatch
 from handlers.archive import SELFTEST
 from handlers.errors import SpecError
 from handlers.pipeline import Pipeline
+from handlers.samples import read_samples
 from handlers.selftest import ask
 from handlers.spec import HandlerSpec
 from handlers.trajectory import POINTERS
@@ -45,8 +46,8 @@ class Kind:
 
     # Between CPUs, and between a CPU and a GPU, a number may differ by this.
     tolerance: float
-    # Files that are asked beside the example, by name, made of it.
-    variants: Callable[[Path], Iterator[tuple[str, bytes]]]
+    # Files that are asked beside the example, by name, made of it or of the other file.
+    variants: Callable[[Path, Path], Iterator[tuple[str, bytes]]]
     # How far each number of an answer may move before the answer reads otherwise, and what it reads now.
     margin: Callable[[Answer], float]
     reading: Callable[[Answer], object]
@@ -96,10 +97,14 @@ def _form(spec: HandlerSpec, pipeline: Pipeline) -> list[Case]:
 
 def _answers(spec: HandlerSpec, pipeline: Pipeline, model: Path, folder: Path) -> list[Case]:
     kind, example = KINDS.get(spec.task), spec.example.get("file")
-    if kind is None or example is None:
+    if kind is None:
         return []
+    if example is None:
+        request = spec.example.get("json")
+        answer = rounded(ask(pipeline, json.dumps(request).encode())) if request else None
+        return [{"json": request, "answer": answer}] if answer and kind.margin(answer) >= BERTH * kind.tolerance else []
     bodies = {example: (model / example).read_bytes()}
-    bodies |= {f"{FOLDER}/{name}": body for name, body in kind.variants(model / example)}
+    bodies |= {f"{FOLDER}/{name}": body for name, body in kind.variants(model / example, model / spec.samples)}
     asked = [{"file": name, "answer": rounded(ask(pipeline, body))} for name, body in bodies.items()]
     firm = [case for case in asked if kind.margin(case["answer"]) >= BERTH * kind.tolerance]
     cases = _chosen(sorted(firm, key=lambda case: (case["file"] != example, kind.margin(case["answer"]))), kind)
@@ -127,13 +132,19 @@ def rounded(answer: Any) -> Any:
     return round(answer, _DIGITS) if isinstance(answer, float) else answer
 
 
-def _photographs(example: Path) -> Iterator[tuple[str, bytes]]:
+def _photographs(example: Path, samples: Path) -> Iterator[tuple[str, bytes]]:  # noqa: ARG001
     for number, (_, pixels) in enumerate(cuts(example)):
         encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
         yield f"{number}.jpg", encoded.tobytes()
 
 
-def _movements(example: Path) -> Iterator[tuple[str, bytes]]:
+def _samples(example: Path, samples: Path) -> Iterator[tuple[str, bytes]]:  # noqa: ARG001
+    if samples.is_file():
+        for number, sample in enumerate(read_samples(samples), start=1):
+            yield f"{number}.png", sample.data
+
+
+def _movements(example: Path, samples: Path) -> Iterator[tuple[str, bytes]]:  # noqa: ARG001
     """What programs make of the example's way."""
     person = points.read(json.loads(example.read_bytes()))
     random = np.random.default_rng(0)
@@ -158,6 +169,8 @@ def _from_threshold(score: str) -> Callable[[Answer], float]:
 KINDS: Mapping[str, Kind] = {
     # Twice what float16 may differ from float32 by at its gate; TF32 on a GPU has as many digits.
     "image_classification": Kind(0.02, _photographs, _lead, lambda answer: answer["label"]),
+    "digit_recognition": Kind(0.02, _samples, _lead, lambda answer: answer["digit"]),
+    "tabular_classification": Kind(0.02, lambda *_: iter(()), _lead, lambda answer: answer["label"]),
     # Four of 80 trees. Features at a tree's limit may fall on its other side where sums are in another order.
     "trajectory_classification": Kind(0.05, _movements, _from_threshold("score"), lambda answer: answer["label"]),
     # A percentile: a tree of 200 moves it by less than a hundredth.

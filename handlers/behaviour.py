@@ -6,9 +6,7 @@ An explanation leaves one feature out at a time: what would the score be if that
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,14 +14,13 @@ from numpy.typing import NDArray
 
 from handlers import points
 from handlers.errors import InvalidContentError, SpecError
+from handlers.features import LARGEST, FeatureReader
 from handlers.payload import Instance
 from handlers.spec import HandlerSpec
 from handlers.tasks import Item, Row, Run, Task
 from handlers.trajectory import FEATURES, NAMES, features
 
 EXPLAINED = 5  # features in an explanation
-_NUMBERS = frozenset({int, float})  # by exact type: a bool is an int too
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Behaviour(Task):
@@ -49,8 +46,7 @@ class Behaviour(Task):
         self._output = output
         self._columns = [NAMES.index(name) for name in spec.features]
         self._features = [FEATURES[column] for column in self._columns]
-        self._names = frozenset(spec.features)
-        self._pick = _in_order(spec.features)
+        self._reader = FeatureReader(spec.features)
 
     def decode(self, instance: Instance) -> Item:
         """Its `extra` has the trajectory, which `gather` turns into features, or their values; and the pointer."""
@@ -61,7 +57,7 @@ class Behaviour(Task):
             return Item(None, {"trajectory": trajectory, "pointer": trajectory.pointer})
         if unknown := instance.keys() - {"features", "pointer"}:
             raise InvalidContentError(f"""with 'features', only 'pointer' is accepted, not {points.names(unknown)}""")
-        return self._item(self._read(instance["features"]), points.read_pointer(instance))
+        return self._item(self._reader.read(instance["features"]), points.read_pointer(instance))
 
     def gather(self, items: Sequence[Item]) -> list[Item]:
         """Their arrays are float32 (features,); their `extra` has the values these were made of, and the pointer."""
@@ -112,54 +108,14 @@ class Behaviour(Task):
         """(features,): the values of such a movement, each in its own unit."""
         raise NotImplementedError
 
-    def _read(self, given: Any) -> NDArray[np.float32]:
-        values = given
-        if not isinstance(given, list):
-            try:
-                values = self._pick(given)
-            except (KeyError, TypeError):
-                raise self._wrong(given) from None
-        if len(given) != len(self._features) or not _NUMBERS.issuperset(map(type, values)):
-            raise self._wrong(given)
-        if not (max(map(abs, values)) <= _LARGEST and math.isfinite(sum(values))):  # max passes over a NaN
-            raise self._wrong(given)
-        return np.array(values, np.float32)
-
-    def _wrong(self, given: Any) -> InvalidContentError:
-        """What is wrong with features, where something is."""
-        if isinstance(given, list):
-            if len(given) != len(self._features):
-                return InvalidContentError(
-                    f"'features' has {len(given):,} numbers; the model takes {len(self._features)}"
-                )
-            given = dict(zip((feature.name for feature in self._features), given, strict=True))
-        if not isinstance(given, Mapping):
-            return InvalidContentError("'features' must be an object of names and numbers, or a list of numbers")
-        if unknown := given.keys() - self._names:
-            return InvalidContentError(f"unknown features {points.names(unknown)}")
-        if missing := self._names - given.keys():
-            return InvalidContentError(f"'features' lacks {points.names(missing)}: the model takes all or a movement")
-        wrong = next(one.name for one in self._features if not _is_float32(given[one.name]))
-        return InvalidContentError(f"the feature {wrong!r} must be a finite number of float32's range")
-
 
 def checked(values: Sequence[float], count: int, where: str) -> NDArray[np.float32]:
     """(count,). Raises SpecError."""
     if len(values) != count:
         raise SpecError(f"{where} must have {count} numbers, as many as handler.features")
-    if any(abs(value) > _LARGEST for value in values):
+    if any(abs(value) > LARGEST for value in values):
         raise SpecError(f"{where} must be finite in float32")
     return np.array(values, np.float32)
-
-
-def _in_order(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """Picks these values out of a mapping."""
-    pick = itemgetter(*names)
-    return pick if len(names) > 1 else lambda given: (pick(given),)
-
-
-def _is_float32(value: Any) -> bool:
-    return type(value) in _NUMBERS and abs(value) <= _LARGEST
 
 
 def _shown(value: np.float32) -> float:

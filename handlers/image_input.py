@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 from handlers import image, payload
 from handlers.errors import SpecError
+from handlers.loaders import LOADERS, Loader
 from handlers.spec import HandlerSpec
 
 
@@ -15,11 +16,12 @@ class ImageInput:
 
     side: int
     limits: image.Limits
+    load: Loader = image.load
 
     def pixels(self, instance: payload.Instance) -> image.Pixels:
         """An image file, or `{"data": "<base64>"}` -> (side, side, 3), uint8 RGB. Raises RequestError."""
         data = instance if isinstance(instance, bytes) else payload.binary(instance)
-        return image.load(data, self.side, self.limits)
+        return self.load(data, self.side, self.limits)
 
 
 def read_input(spec: HandlerSpec, output: str) -> ImageInput:
@@ -31,5 +33,7 @@ def read_input(spec: HandlerSpec, output: str) -> ImageInput:
         raise SpecError(f"{spec.task} needs handler.network.input_shape [side, side, 3]")
     if network.input_type != "uint8" or network.outputs != (output,):
         raise SpecError(f"{spec.task} needs a network from uint8 pixels to '{output}'")
+    if spec.preprocessing not in LOADERS:
+        raise SpecError(f"handler.preprocessing must be one of {', '.join(LOADERS)}, not {spec.preprocessing!r}")
     image.use_one_thread()
-    return ImageInput(network.input_shape[0], image.Limits(**asdict(spec.limits)))
+    return ImageInput(network.input_shape[0], image.Limits(**asdict(spec.limits)), LOADERS[spec.preprocessing])

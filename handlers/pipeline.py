@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
@@ -60,6 +61,8 @@ class Pipeline:
     @classmethod
     def load(cls, folder: Path, spec: HandlerSpec, gpu_id: int | None = None, pool: Path | None = None) -> Pipeline:
         """From an unpacked archive, with a pool for tasks that draw from one. Raises SpecError."""
+        if spec.samples:
+            spec = replace(spec, samples=str(folder / spec.samples))
         task = build_task(spec, Pool(pool) if pool else None)
         if spec.network is None:
             return cls(task, None, spec.decode_threads)

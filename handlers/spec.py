@@ -95,6 +95,10 @@ class HandlerSpec:
     decode_threads: int = 1
     # Resident megabytes (10^6 bytes) over which marserve replaces a worker between two batches; 0 for no limit.
     memory_limit_mb: int = 0
+    # How an image becomes the input of a network of images: see loaders.py.
+    preprocessing: str = "crop"
+    # A file in the archive, of images with known labels that a request may name by their number: see samples.py.
+    samples: str = ""
 
     def __post_init__(self) -> None:
         if self.memory_limit_mb < 0:

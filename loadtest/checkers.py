@@ -61,6 +61,14 @@ def image_classification(body: Mapping[str, Any], request: bytes) -> str:  # noq
     return ""
 
 
+def digit_recognition(body: Mapping[str, Any], request: bytes) -> str:
+    """`{"digit", "confidence", "probabilities"}` that agree with each other."""
+    digit = body.get("digit")
+    if type(digit) is not int:
+        return "'digit' is no whole number"
+    return image_classification({**body, "label": str(digit)}, request).replace("'label'", "'digit'")
+
+
 def image_embedding(body: Mapping[str, Any], request: bytes) -> str:  # noqa: ARG001
     """`{"embedding", "dim"}`: that many numbers, of length 1 together."""
     embedding, dim = body.get("embedding"), body.get("dim")
@@ -111,9 +119,11 @@ def trajectory_anomaly(body: Mapping[str, Any], request: bytes) -> str:  # noqa:
 # By the task that a model's spec names; anything else is checked as `any`.
 CHECKERS: Mapping[str, Checker] = {
     "any": any_object,
+    "digit_recognition": digit_recognition,
     "image_classification": image_classification,
     "image_embedding": image_embedding,
     "random_images": random_images,
+    "tabular_classification": image_classification,  # the same reply
     "trajectory_anomaly": trajectory_anomaly,
     "trajectory_classification": trajectory_classification,
 }

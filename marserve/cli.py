@@ -216,10 +216,10 @@ def evaluate(
     from marserve import evaluate_retrieval as retrieval
     from marserve import report, report_movements, report_retrieval
     from marserve.archive import find_archives, read_archive
-    from marserve.photos import EMBEDDING, TASK
+    from marserve.photos import CLASSIFIERS, EMBEDDING
 
     runs: dict[str, tuple[Callable[[Any, Path], tuple[Any, list[images.Problem]]], Callable[[Any], None]]] = {
-        TASK: (images.evaluate, report.print_report),
+        **dict.fromkeys(CLASSIFIERS, (images.evaluate, report.print_report)),
         **dict.fromkeys(movements.TASKS, (movements.evaluate, report_movements.print_report)),
         EMBEDDING: (retrieval.evaluate, report_retrieval.print_report),
     }

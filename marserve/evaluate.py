@@ -15,7 +15,7 @@ from marserve import metrics
 from marserve.archive import Archive
 from marserve.errors import DataError
 from marserve.model import load_model
-from marserve.photos import TASK, Photo, answers, scan
+from marserve.photos import CLASSIFIERS, Photo, answers, predicted, scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def evaluate(archive: Archive, folder: Path) -> tuple[Evaluation, list[Problem]]
     out as `scan` wants it or of which nothing can be read, and MarserveError for an archive that cannot be used.
     """
     with tempfile.TemporaryDirectory(prefix="marserve-evaluate-") as scratch:
-        pipeline, spec = load_model(archive.path, Path(scratch, "model"), [TASK])
+        pipeline, spec = load_model(archive.path, Path(scratch, "model"), CLASSIFIERS)
         photos = scan(folder, spec.labels)
         read: list[_Read] = []
         problems: list[Problem] = []
@@ -93,9 +93,9 @@ def evaluate(archive: Archive, folder: Path) -> tuple[Evaluation, list[Problem]]
 def _score(archive: Archive, labels: Sequence[str], read: Sequence[_Read], unreadable: int) -> Evaluation:
     number = {label: index for index, label in enumerate(labels)}
     truth = np.array([number[photo.label] for photo, _ in read])
-    predicted = np.array([number[reply["label"]] for _, reply in read])
+    found = np.array([number[predicted(reply)] for _, reply in read])
     probabilities = np.array([[reply["probabilities"][label] for label in labels] for _, reply in read])
-    confusion = metrics.confusion_matrix(truth, predicted, len(labels))
+    confusion = metrics.confusion_matrix(truth, found, len(labels))
     scores = metrics.scores(confusion)
     columns = (confusion.sum(axis=1), scores.precision, scores.recall, scores.f1)
     rows = zip(*(column.tolist() for column in columns), strict=True)
@@ -111,7 +111,7 @@ def _score(archive: Archive, labels: Sequence[str], read: Sequence[_Read], unrea
         classes=_by_class(read),
         confusion=Confusion(list(labels), confusion.tolist()),
         log_loss=metrics.log_loss(truth, probabilities),
-        calibration_error=metrics.calibration_error(truth == predicted, probabilities.max(axis=1)),
+        calibration_error=metrics.calibration_error(truth == found, probabilities.max(axis=1)),
     )
 
 
@@ -119,5 +119,5 @@ def _by_class(read: Sequence[_Read]) -> dict[str, ClassScores]:
     right: dict[str, list[bool]] = {}
     for photo, reply in read:
         if photo.class_name:
-            right.setdefault(f"{photo.label}/{photo.class_name}", []).append(reply["label"] == photo.label)
+            right.setdefault(f"{photo.label}/{photo.class_name}", []).append(predicted(reply) == photo.label)
     return {name: ClassScores(len(found), sum(found) / len(found)) for name, found in right.items()}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -20,6 +21,7 @@ from handlers.pipeline import Answer, Pipeline
 from marserve.errors import DataError, MarserveError
 
 TASK, EMBEDDING = "image_classification", "image_embedding"
+CLASSIFIERS = (TASK, "digit_recognition")  # tasks whose replies have the probability of every label
 _NUMBERS = {"confidence", "embedding"}  # of an answer: what must be finite
 BATCH = 8  # images that one thread takes at a time: whole files, which may have many megabytes
 
@@ -47,6 +49,12 @@ def scan(folder: Path, labels: Sequence[str] | None = None) -> list[Photo]:
     if not photos:
         raise DataError(f"{folder} has no images in <group>/<class>/*.jpg|png|webp or <group>/*.jpg|png|webp")
     return photos
+
+
+def predicted(reply: Mapping[str, Any]) -> str:
+    """The most probable label."""
+    probabilities: Mapping[str, float] = reply["probabilities"]
+    return max(probabilities, key=probabilities.__getitem__)
 
 
 def below(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from training.captcha_dataset import CaptchaDataset, Photo
 from training.fit import Machine
 from training.network import ImageClassifier
+from training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,18 @@ class Assessment:
 
 @torch.inference_mode()
 def assess(
-    model: ImageClassifier, photos: Sequence[Photo], members: Mapping[str, Sequence[str]], size: int, machine: Machine
+    model: ImageClassifier,
+    photos: Sequence[Photo],
+    members: Mapping[str, Sequence[str]],
+    recipe: Recipe,
+    machine: Machine,
 ) -> Assessment:
-    """Run `photos` through `model` as they are served, at `size` pixels. Raises DataError."""
+    """Run `photos` through `model` as they are served. Raises DataError."""
     model = model.to(machine.device).eval()
     loader: DataLoader[tuple[torch.Tensor, int]] = DataLoader(
-        CaptchaDataset(photos, members, size), 64, num_workers=machine.workers
+        CaptchaDataset(photos, members, recipe.input_size[-1], preprocessing=recipe.preprocessing),
+        64,
+        num_workers=machine.workers,
     )
     bar = tqdm(loader, desc="assessing", unit="batch", leave=False, disable=None)
     found = [model(pixels.to(machine.device)).cpu().numpy() for pixels, _ in bar]

@@ -1,4 +1,5 @@
-"""Photographs in a two-level folder `images/<group>/<class>/*.jpg|png`: the label is the group. Hidden files are none.
+"""Images in a folder `images/<group>/<class>/*.jpg|png`, or `images/<group>/*`: the label is the group. Hidden files
+are none.
 
 As a script it counts them: `python training/captcha_dataset.py --data_dir ./images`.
 """
@@ -22,8 +23,10 @@ from tqdm import tqdm
 from handlers import image
 from handlers.errors import RequestError
 from handlers.image import SUFFIXES
+from handlers.loaders import LOADERS
 from training.cli import DataError, run_script
 from training.folders import class_folders, is_image
+from training.recipe import Preprocessing
 
 _CHECKED_SIDE = 224  # large photographs are decoded at a reduced scale, which meets damage as well
 _MAX_NAMED = 20  # of the unreadable images
@@ -33,17 +36,18 @@ _MAX_NAMED = 20  # of the unreadable images
 class Photo:
     path: Path
     group: str
-    class_name: str
+    class_name: str  # the group's own where that has no classes
 
 
 def scan(data_dir: Path) -> list[Photo]:
-    """All photographs below `data_dir`, sorted by path. Raises DataError where the layout is not the two-level one."""
+    """All photographs below `data_dir`, sorted by path. Raises DataError where the layout is neither of the two."""
     photos = []
-    for folder in class_folders(data_dir):
+    for folder in class_folders(data_dir, or_groups=True):
         found = [path for path in sorted(folder.iterdir()) if is_image(path)]
         if not found:
             raise DataError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}); fill it or remove it")
-        photos += [Photo(path, folder.parent.name, folder.name) for path in found]
+        group = folder if folder.parent == data_dir else folder.parent
+        photos += [Photo(path, group.name, folder.name) for path in found]
     groups = {photo.group for photo in photos}
     if len(groups) < 2:
         raise DataError(f"{data_dir} has {len(groups)} group(s) with images; a classifier needs at least two")
@@ -93,7 +97,8 @@ def classes_of(photos: Sequence[Photo]) -> dict[str, list[str]]:
 class CaptchaDataset(Dataset[tuple[torch.Tensor, int]]):
     """Photographs as the handlers decode them: uint8 (3, size, size), and the index of their class.
 
-    `augment` maps one uint8 image (3, H, W) to another; without it an image is resized and cropped as in serving.
+    `augment` maps one uint8 image (3, H, W) to another: the whole image, or with a `preprocessing` other than "crop"
+    what that makes of it. Without it an image is as in serving.
     An item that cannot be decoded raises DataError with its path.
     """
 
@@ -103,10 +108,13 @@ class CaptchaDataset(Dataset[tuple[torch.Tensor, int]]):
         members: Mapping[str, Sequence[str]],
         size: int,
         augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        preprocessing: Preprocessing = "crop",
     ) -> None:
         self.photos = photos
         self.size = size
         self.augment = augment
+        self._whole = augment is not None and preprocessing == "crop"
+        self._load = LOADERS[preprocessing]
         pairs = [(group, name) for group, classes in members.items() for name in classes]
         self._index = {pair: index for index, pair in enumerate(pairs)}
 
@@ -117,18 +125,21 @@ class CaptchaDataset(Dataset[tuple[torch.Tensor, int]]):
         photo = self.photos[item]
         data = photo.path.read_bytes()
         try:
-            if self.augment is None:
-                pixels = torch.from_numpy(image.load(data, self.size)).permute(2, 0, 1)
-            else:
-                whole = image.decode(data, shorter_side=self.size)
-                pixels = self.augment(torch.from_numpy(whole).permute(2, 0, 1))
+            seen = (
+                image.decode(data, shorter_side=self.size)
+                if self._whole
+                else self._load(data, self.size, image.Limits())
+            )
+            pixels = torch.from_numpy(seen).permute(2, 0, 1)
+            if self.augment is not None:
+                pixels = self.augment(pixels)
         except RequestError as error:
             raise DataError(f"{photo.path}: {error}") from None
         return pixels, self._index[photo.group, photo.class_name]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Count the photographs of a two-level folder <group>/<class>/*.")
+    parser = argparse.ArgumentParser(description="Count the images of a folder <group>/<class>/* or <group>/*.")
     parser.add_argument("--data_dir", type=Path, default=Path("images"), help="default: %(default)s")
     photos = scan(parser.parse_args(argv).data_dir)
     classes = Counter((photo.group, photo.class_name) for photo in photos)

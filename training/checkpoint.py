@@ -14,11 +14,17 @@ from typing import Any
 import torch
 
 from training import parallel
+from training.architectures import ARCHITECTURES
 from training.captcha_dataset import Photo, fingerprint
 from training.cli import DataError
 from training.fit import Scores, Training
 from training.network import MEAN, STD
+from training.recipe import Preprocessing
 
+RESIZE: Mapping[Preprocessing, str] = {
+    "crop": "shorter side, then centre crop",
+    "ink": "strokes in white on black, scaled and centred",
+}
 LAST, BEST, META = "last.pth", "best_model.pth", "meta.json"
 
 
@@ -37,12 +43,12 @@ class Checkpoint:
         members = training.members
         size = training.recipe.input_size[-1]
         self.meta: dict[str, Any] = {
-            "architecture": "torchvision efficientnet_b0",
+            "architecture": ARCHITECTURES[training.recipe.architecture].description,
             "classes": list(members),
             "members": {group: list(classes) for group, classes in members.items()},
             "preprocessing": {
                 "input_size": size,
-                "resize": "shorter side, then centre crop",
+                "resize": RESIZE[training.recipe.preprocessing],
                 "mean": MEAN,
                 "std": STD,
             },

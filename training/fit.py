@@ -64,7 +64,8 @@ class Training:
         self.train_photos, self.validation_photos = train_photos, validation_photos
         _seed_everything(recipe.seed, 0)
         groups = list(members)
-        model = ImageClassifier([groups.index(group) for group, classes in members.items() for _ in classes])
+        of_class = [groups.index(group) for group, classes in members.items() for _ in classes]
+        model = ImageClassifier(of_class, recipe.architecture)
         self.model: ImageClassifier = model.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._class_logits = self.model.class_logits
         if machine.compile:
@@ -180,13 +181,16 @@ class Training:
         order = np.random.default_rng([self.recipe.seed, epoch]).permutation(len(self.train_photos))
         order = order[: self._steps * self.recipe.batch_size][parallel.rank() :: parallel.size()]
         photos = [self.train_photos[index] for index in order]
-        dataset = CaptchaDataset(photos, self.members, size, augmentation(self.recipe.augmentation, size))
+        varied = augmentation(self.recipe.augmentation, size)
+        dataset = CaptchaDataset(photos, self.members, size, varied, self.recipe.preprocessing)
         return self._batches(dataset, self.recipe.batch_size // parallel.size())
 
     def _validation_batches(self) -> Loader:
         """This process's share; of the size that is served, whatever size is trained on."""
         photos = self.validation_photos[parallel.rank() :: parallel.size()]
-        return self._batches(CaptchaDataset(photos, self.members, self.recipe.input_size[-1]), 64)
+        recipe = self.recipe
+        dataset = CaptchaDataset(photos, self.members, recipe.input_size[-1], preprocessing=recipe.preprocessing)
+        return self._batches(dataset, 64)
 
     def _batches(self, dataset: CaptchaDataset, batch_size: int) -> Loader:
         # The workers' random numbers start from torch's own, which every epoch seeds anew.

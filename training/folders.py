@@ -1,4 +1,4 @@
-"""The two-level layout `<group>/<class>/*.jpg|png` on disk. Hidden files and folders are none."""
+"""The layouts `<group>/<class>/*.jpg|png` and `<group>/*.jpg|png` on disk. Hidden files and folders are none."""
 
 from __future__ import annotations
 
@@ -8,15 +8,22 @@ from handlers.image import SUFFIXES
 from training.cli import DataError
 
 
-def class_folders(data_dir: Path) -> list[Path]:
-    """Every `<group>/<class>`, sorted. Raises DataError where the layout is not the two-level one."""
+def class_folders(data_dir: Path, or_groups: bool = False) -> list[Path]:
+    """Every `<group>/<class>`, sorted; with `or_groups` also every `<group>` that holds images and no folder.
+
+    Raises DataError for another layout.
+    """
     if not data_dir.is_dir():
         raise DataError(f"{data_dir} is not a folder; expected {data_dir}/<group>/<class>/*.jpg|png")
-    groups = _folders(data_dir)
-    for group in groups:
+    found = []
+    for group in _folders(data_dir):
+        classes = _folders(group)
         if any(is_image(path) for path in group.iterdir()):
-            raise DataError(f"{group} holds images itself; they belong one level down, in {group}/<class>/")
-    return [folder for group in groups for folder in _folders(group)]
+            if classes or not or_groups:
+                raise DataError(f"{group} holds images itself; they belong one level down, in {group}/<class>/")
+            classes = [group]
+        found += classes
+    return found
 
 
 def is_image(path: Path) -> bool:

@@ -1,7 +1,4 @@
-"""The image network: EfficientNet-B0 behind its own normalisation, so that it takes pixels as they are decoded.
-
-Source: Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML 2019.
-"""
+"""The image network: an architecture behind its own normalisation, so that it takes pixels as they are decoded."""
 
 from __future__ import annotations
 
@@ -9,7 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torchvision.models import efficientnet_b0
+
+from training.architectures import ARCHITECTURES
+from training.recipe import Architecture
 
 # The ImageNet statistics that torchvision's own weights were trained with (RGB, of values in [0, 1]).
 MEAN = (0.485, 0.456, 0.406)
@@ -27,9 +26,9 @@ class ImageClassifier(nn.Module):
     std: torch.Tensor
     membership: torch.Tensor  # (classes, groups), one 1 in each row
 
-    def __init__(self, group_of_class: Sequence[int]) -> None:
+    def __init__(self, group_of_class: Sequence[int], architecture: Architecture = "efficientnet_b0") -> None:
         super().__init__()
-        self.network = efficientnet_b0(num_classes=len(group_of_class), stochastic_depth_prob=0.1)
+        self.network = ARCHITECTURES[architecture].build(len(group_of_class))
         head = self.network.classifier[-1]
         nn.init.normal_(head.weight, std=0.01)  # torchvision's range grows as the classes get fewer
         nn.init.zeros_(head.bias)

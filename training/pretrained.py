@@ -19,7 +19,7 @@ _HEAD = "classifier.1."  # fits only where the classes are as many
 def load(model: ImageClassifier, file: Path) -> str:
     """Start `model` from `file`; the head stays as it is where the number of classes differs. The file's SHA-256.
 
-    Raises DataError where it holds no EfficientNet-B0.
+    Raises DataError where it holds another network.
     """
     try:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -37,7 +37,7 @@ def load(model: ImageClassifier, file: Path) -> str:
     for name, tensor in wanted.items():
         fits = isinstance(given.get(name), torch.Tensor) and given[name].shape == tensor.shape
         if not fits and not name.startswith(_HEAD):
-            raise DataError(f"--weights {file} is no EfficientNet-B0: {name} is missing or of another shape")
+            raise DataError(f"--weights {file} is of another network: {name} is missing or of another shape")
         given[name] = given[name] if fits else tensor
     model.network.load_state_dict({name: given[name] for name in wanted})
     return digest

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal, get_args
+
+import yaml
 
 from training.cli import DataError
 
-Augmentation = Literal["none", "crops", "full"]
+Architecture = Literal["efficientnet_b0", "small_cnn"]
+Preprocessing = Literal["crop", "ink"]
+Augmentation = Literal["none", "crops", "full", "strokes"]
 Schedule = Literal["one_cycle", "constant"]
+_AUGMENTATIONS: Mapping[Preprocessing, tuple[Augmentation, ...]] = {"crop": ("crops", "full"), "ink": ("strokes",)}
+_LEAST_SIDE: Mapping[Architecture, int] = {"efficientnet_b0": 32, "small_cnn": 16}
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Raises DataError for a value out of its range, in the words of the command line."""
 
+    architecture: Architecture = "efficientnet_b0"
+    preprocessing: Preprocessing = "crop"  # as handlers/loaders.py names them
     batch_size: int = 32  # over all processes
     learning_rate: float = 0.0003  # the highest, reached after a warm-up
     weight_decay: float = 0.02
@@ -34,8 +43,12 @@ class Recipe:
         for name, low in (("batch_size", 2), ("epochs", 1), ("patience", 1)):
             if getattr(self, name) < low:
                 raise DataError(f"--{name} must be at least {low}")
-        if not self.input_size or min(self.input_size) < 32:
-            raise DataError("--input_size must be at least 32")
+        if self.augmentation not in ("none", *_AUGMENTATIONS[self.preprocessing]):
+            wanted = ", ".join(("none", *_AUGMENTATIONS[self.preprocessing]))
+            raise DataError(f"--preprocessing {self.preprocessing} goes with --augmentation {wanted}")
+        least = _LEAST_SIDE[self.architecture]
+        if not self.input_size or min(self.input_size) < least:
+            raise DataError(f"--input_size must be at least {least}")
         if len(self.input_size) > self.epochs:
             raise DataError(f"--input_size has {len(self.input_size)} sizes for {self.epochs} epochs")
         for name in ("validation_share", "learning_rate", "weight_decay", "class_weight"):
@@ -61,6 +74,8 @@ class Recipe:
 
 
 _HELP = {
+    "architecture": "the network",
+    "preprocessing": "of an image, in training and in serving: its centre, or its ink in white on black, centred",
     "batch_size": "images per step, over all processes",
     "learning_rate": "the highest, reached after a warm-up",
     "weight_decay": "of AdamW",
@@ -75,22 +90,63 @@ _HELP = {
 }
 
 
+_KINDS: Mapping[str, Callable[[str], Any]] = {"int": int, "float": float}
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "Architecture": get_args(Architecture),
+    "Preprocessing": get_args(Preprocessing),
+    "Augmentation": get_args(Augmentation),
+    "Schedule": get_args(Schedule),
+}
+
+
 def add_arguments(parser: argparse._ActionsContainer) -> None:
     """One option for every field of Recipe, with its default."""
-    kinds: dict[str, Callable[[str], Any]] = {"int": int, "float": float}
-    choices = {"Augmentation": get_args(Augmentation), "Schedule": get_args(Schedule)}
     for field in fields(Recipe):
         options: dict[str, Any] = {"default": field.default, "help": f"{_HELP[field.name]} (default: %(default)s)"}
         if field.name == "input_size":
             options |= {"type": int, "nargs": "+", "default": [224], "help": f"{_HELP[field.name]} (default: 224)"}
-        elif field.type in choices:
-            options["choices"] = choices[str(field.type)]
+        elif field.type in _CHOICES:
+            options["choices"] = _CHOICES[str(field.type)]
         else:
-            options["type"] = kinds[str(field.type)]
+            options["type"] = _KINDS[str(field.type)]
         parser.add_argument(f"--{field.name}", **options)
+
+
+def from_record(values: Mapping[str, Any]) -> Recipe:
+    """As a meta.json has it; what was no choice when it was written has its default."""
+    return Recipe(**{**values, "input_size": tuple(values.get("input_size", (224,)))})
 
 
 def from_arguments(args: argparse.Namespace) -> Recipe:
     """Raises DataError."""
-    values = {field.name: getattr(args, field.name) for field in fields(Recipe)}
-    return Recipe(**values | {"input_size": tuple(values["input_size"])})
+    return from_record({field.name: getattr(args, field.name) for field in fields(Recipe)})
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The fields that a recipe's file gives, YAML or JSON as `--tune` writes it; they become the options' defaults.
+
+    Raises DataError.
+    """
+    try:
+        content = yaml.safe_load(path.read_bytes())
+    except (OSError, yaml.YAMLError) as error:
+        raise DataError(f"--recipe {path} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"--recipe {path} must have one 'name: value' per line")
+    known = {field.name: str(field.type) for field in fields(Recipe)}
+    if unknown := sorted(str(name) for name in content if name not in known):
+        raise DataError(f"--recipe {path} has unknown names: {', '.join(unknown)}; known are {', '.join(known)}")
+    for name, value in content.items():
+        if not _fits(value, known[name]):
+            allowed = _CHOICES.get(known[name])
+            wanted = f"one of {', '.join(allowed)}" if allowed else known[name]
+            raise DataError(f"--recipe {path}: {name} must be {wanted}, not {value!r}")
+    return content
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if kind in _CHOICES:
+        return value in _CHOICES[kind]
+    if kind.startswith("tuple"):
+        return isinstance(value, list) and all(type(side) is int for side in value)
+    return type(value) is int or (kind == "float" and type(value) is float)

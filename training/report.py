@@ -30,6 +30,7 @@ from training.cli import DataError, run_script
 from training.figures import subplots
 from training.fit import Machine
 from training.network import ImageClassifier
+from training.recipe import from_record
 from training.splits import parts_of
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -174,10 +175,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise DataError(f"{args.data_dir} does not hold the photographs of that training: another fingerprint")
     _, validation = parts_of(photos, meta["recipe"]["validation_share"], meta["recipe"]["seed"], meta.get("fold"))
     members = meta["members"]
-    model = ImageClassifier([index for index, names in enumerate(members.values()) for _ in names])
+    recipe = from_record(meta["recipe"])
+    of_class = [index for index, names in enumerate(members.values()) for _ in names]
+    model = ImageClassifier(of_class, recipe.architecture)
     model.load_state_dict(weights)
     machine = Machine(torch.device("cuda" if torch.cuda.is_available() else "cpu"), args.workers)
-    assessment = assess(model, validation, members, meta["preprocessing"]["input_size"], machine)
+    assessment = assess(model, validation, members, recipe, machine)
     print(write_report(args.output_dir / "report", meta, assessment))
 
 

@@ -96,10 +96,10 @@ def _finish(job: Job, training: Training, checkpoint: Checkpoint, record: tracki
     recipe, best = job.recipe, training.best
     if len(training.history) < recipe.epochs:
         print(f"no better validation accuracy for {recipe.patience} epochs: stopped early")
-    model = ImageClassifier(training.model.membership.argmax(1).tolist())
+    model = ImageClassifier(training.model.membership.argmax(1).tolist(), recipe.architecture)
     model.load_state_dict(torch.load(job.output_dir / BEST, map_location="cpu", weights_only=True))
     size = recipe.input_size[-1]
-    assessment = assess(model, training.validation_photos, training.members, size, job.machine)
+    assessment = assess(model, training.validation_photos, training.members, recipe, job.machine)
     page = write_report(job.output_dir / "report", checkpoint.meta, assessment)
     record.log_folder(page.parent, "report")
     record.log_model(model.cpu().eval(), size, [f"torch=={checkpoint.meta['versions']['torch']}"])

@@ -1,72 +1,12 @@
-"""Train EfficientNet-B0 to tell the groups of a two-level photo folder apart, taught by their classes too.
+"""Train EfficientNet-B0 on photographs: train_image.py, whose recipe is this network's unless another is given.
 
-    python training/train_efficientnet.py --data_dir images --output_dir models
-
-`models/` gets `best_model.pth` and `meta.json` (of the epoch with the best validation accuracy: classes,
-preprocessing, scores, recipe, versions, fingerprint of the data), `report/index.html`, and while it trains `last.pth`,
-which `--resume` goes on from. MLflow keeps the same, see tracking.py.
+python training/train_efficientnet.py --data_dir images --output_dir models
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-from pathlib import Path
-
-from training import parallel, recipe, tracking
-from training.captcha_dataset import readable, scan
-from training.cli import DataError, run_script
-from training.fit import Machine
-from training.folds import cross_validate
-from training.runner import Job, run
-from training.tune import search
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    args = _parse(argv)
-    hyper_parameters = recipe.from_arguments(args)
-    machine = Machine(parallel.join(), args.workers, args.compile)
-    try:
-        if args.tune and parallel.size() > 1:
-            raise DataError("--tune runs in one process: several would propose different recipes")
-        photos = scan(args.data_dir)
-        if not args.no_mlflow and parallel.rank() == 0:
-            tracking.connect(args.experiment)
-        photos = readable(photos, args.workers)
-        job = Job(hyper_parameters, photos, machine, args.output_dir, args.weights, mlflow=not args.no_mlflow)
-        if args.tune:
-            search(job, args.tune, args.resume)
-        elif args.folds:
-            cross_validate(job, args.folds, args.resume)
-        else:
-            run(job, args.resume)
-    finally:
-        parallel.leave()
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Train EfficientNet-B0 on a two-level photo folder.")
-    parser.add_argument("--data_dir", type=Path, default=Path("images"), help="<group>/<class>/*.jpg|png|webp")
-    parser.add_argument("--output_dir", type=Path, default=Path("models"), help="default: %(default)s")
-    parser.add_argument(
-        "--weights", type=Path, help="start from these; torchvision's EfficientNet-B0 or best_model.pth"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on with what was interrupted in --output_dir")
-    parser.add_argument("--folds", type=int, metavar="K", help="stratified cross-validation with K models instead")
-    parser.add_argument("--tune", type=int, metavar="N", help="search for a better recipe in N trials instead")
-    parser.add_argument("--workers", type=int, default=2, help="processes that decode images (default: %(default)s)")
-    parser.add_argument("--compile", action="store_true", help="torch.compile: minutes to start, then faster epochs")
-    parser.add_argument("--experiment", default="captcha_image", help="its name in MLflow (default: %(default)s)")
-    parser.add_argument("--no_mlflow", action="store_true", help="keep no record in MLflow")
-    recipe.add_arguments(parser.add_argument_group("recipe, which decides the result"))
-    args = parser.parse_args(argv)
-    for name, low in (("workers", 0), ("folds", 2), ("tune", 1)):
-        if getattr(args, name) is not None and getattr(args, name) < low:
-            raise DataError(f"--{name} must be at least {low}")
-    if args.folds and args.tune:
-        raise DataError("--folds and --tune exclude each other")
-    return args
-
+from training.cli import run_script
+from training.train_image import main
 
 if __name__ == "__main__":
     run_script(main)

@@ -12,6 +12,7 @@ from handlers.errors import InvalidContentError, SpecError
 from handlers.image_input import ImageInput, read_input
 from handlers.payload import Instance
 from handlers.pool import Pool
+from handlers.reply import classified
 from handlers.spec import HandlerSpec
 from handlers.tasks import Item, Row, Task
 
@@ -31,14 +32,8 @@ class ImageClassification(Task):
         return Item(self._input.pixels(instance))
 
     def encode(self, item: Item, row: Row) -> dict[str, Any]:
-        probabilities = row["probabilities"]  # (labels,)
-        best = int(probabilities.argmax())
-        return {
-            "label": self._labels[best],
-            "confidence": round(float(probabilities[best]), 6),
-            "probabilities": {label: round(float(p), 6) for label, p in zip(self._labels, probabilities, strict=True)},
-            **item.extra,
-        }
+        best, rest = classified(self._labels, row["probabilities"])
+        return {"label": self._labels[best], **rest, **item.extra}
 
     def _random_item(self, instance: Mapping[str, Any]) -> Item:
         if self._pool is None:

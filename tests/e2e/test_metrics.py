@@ -111,7 +111,14 @@ def test_top_shows_the_models(server: Server) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     models = [line.split()[0] for line in done.stdout.splitlines()]
-    assert models[1:-1] == ["captcha_challenge", "captcha_image", "drag_pattern", "image_embedding", "ticket_slice"]
+    assert models[1:-1] == [
+        "captcha_challenge",
+        "captcha_image",
+        "digit",
+        "drag_pattern",
+        "image_embedding",
+        "ticket_slice",
+    ]
 
 
 def test_nothing_but_the_page(server: Server) -> None:

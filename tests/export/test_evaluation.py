@@ -35,7 +35,7 @@ def test_the_figures_travel_and_the_rest_stays(tmp_path: Path) -> None:
     assert read == {name: value for name, value in MEASURED.items() if name not in ("model", "version", "classes")}
     assert (
         table({"evaluation": {"test": read}}).splitlines()[-1]
-        == "| `data/test` | 4,500 | 0.9123 | 0.9000 | 0.2500 | 0.0123 |"
+        == "| `data/test` | 4,500 | 0.9123 (0.9038 to 0.9204) | 0.9000 | 0.2500 | 0.0123 |"
     )
 
 

@@ -90,7 +90,7 @@ def test_no_checkpoint(tmp_path: Path, content: bytes) -> None:
 def test_weights_of_something_else(tmp_path: Path, weights: Any) -> None:
     path = tmp_path / "best_model.pth"
     torch.save(weights, path)
-    with pytest.raises(ExportError, match="holds no weights for EfficientNet-B0 with 4 classes: ") as caught:
+    with pytest.raises(ExportError, match="holds no weights for efficientnet_b0 with 4 classes: ") as caught:
         load_network(path, MEMBERS)
     assert one_line(caught.value, path)
 
@@ -103,7 +103,7 @@ def test_more_classes_than_the_checkpoint_has(checkpoint: Path) -> None:
 
 def test_damaged_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut short or with changed bytes: an ExportError, whatever torch makes of it."""
-    monkeypatch.setattr("export.image_classifier.ImageClassifier", lambda _: torch.nn.Linear(3, 2))
+    monkeypatch.setattr("export.image_classifier.ImageClassifier", lambda *_: torch.nn.Linear(3, 2))
     path = tmp_path / "best_model.pth"
     buffer = io.BytesIO()
     torch.save(torch.nn.Linear(3, 2).state_dict(), buffer)

@@ -160,7 +160,7 @@ def test_other_classes_than_the_checkpoints_are_one_line(
     members = MEMBERS | {"object": ["cup", "key", "pen"]}
     (tmp_path / "meta.json").write_text(json.dumps(meta(members=members)))
     message = refused(capsys, "captcha_image", f"--checkpoint={tmp_path / checkpoint.name}", f"--output_dir={tmp_path}")
-    assert "no weights for EfficientNet-B0 with 5 classes" in message
+    assert "no weights for efficientnet_b0 with 5 classes" in message
     assert not (tmp_path / "captcha_image.mar").exists()
 
 

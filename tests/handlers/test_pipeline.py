@@ -319,7 +319,7 @@ def test_batches_of_any_size_through_bound_buffers(pipeline: Pipeline, size: int
 
 @pytest.mark.parametrize("task", ["", "os", "handlers.tasks.random_images", "image-classification", "..pool"])
 def test_unknown_tasks(tmp_path: Path, task: str) -> None:
-    with pytest.raises(SpecError, match=r"handler\.task must be one of image_classification, .*random_images"):
+    with pytest.raises(SpecError, match=r"handler\.task must be one of .*image_classification, .*random_images"):
         Pipeline.load(tmp_path, HandlerSpec(task))
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from handlers.entry import Handler
 from handlers.errors import SpecError
+from handlers.loaders import LOADERS
 from handlers.pipeline import Pipeline
 from handlers.selftest import ask, replay
 from handlers.spec import HandlerSpec, NetworkSpec, read_spec
@@ -66,10 +67,8 @@ def test_other_labels_are_not_served(folder: Path) -> None:
 
 
 def test_other_preprocessing_is_not_served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from handlers import image
-
-    load = image.load
-    monkeypatch.setattr(image, "load", lambda *args: np.ascontiguousarray(load(*args)[..., ::-1]))  # BGR
+    load = LOADERS["crop"]
+    monkeypatch.setitem(LOADERS, "crop", lambda *args: np.ascontiguousarray(load(*args)[..., ::-1]))  # BGR
     with pytest.raises(SpecError, match=r"the self-test fails"):
         replay(folder, Pipeline.load(folder, SPEC))
 

@@ -43,6 +43,23 @@ def test_deep_nesting_is_a_failure() -> None:
     assert check_reply("any", b"", b'{"a":' * 100_000, 200)
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, ""),
+        ({"digit": 3}, "'digit' is not the most probable one"),
+        ({"digit": 12}, "'digit' is not among the probabilities"),
+        ({"digit": "4"}, "'digit' is no whole number"),
+        ({"digit": True}, "'digit' is no whole number"),
+        ({"confidence": 0.5}, "'confidence' is not the largest probability"),
+    ],
+)
+def test_digits(changes: dict[str, Any], reason: str) -> None:
+    probabilities = {str(digit): 0.91 if digit == 4 else 0.01 for digit in range(10)}
+    body = {"digit": 4, "confidence": 0.91, "probabilities": probabilities, "label": 9} | changes
+    assert check("digit_recognition", body) == reason
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=50).filter(any))
 def test_right_classifications_pass_and_shifted_ones_do_not(weights: list[int]) -> None:

@@ -193,7 +193,7 @@ def test_the_name(
         (folder, 1, f"no {folder} in {store}; it has red_or_blue\n"),
         (damaged, 1, f"{damaged} cannot be used: model.onnx is not the file that was packed"),
         (ROOT / "model_store/captcha_challenge.mar", 1, "is for random_images; what can be evaluated is image_class"),
-        (foreign, 1, "is for nothing that marserve knows; what can be evaluated is image_classification, trajectory_"),
+        (foreign, 1, "is for nothing that marserve knows; what can be evaluated is image_classification, digit_rec"),
     ]:
         assert run(monkeypatch, "evaluate", name, "--data_dir", folder, "--model-store", store) == code
         err = capsys.readouterr().err

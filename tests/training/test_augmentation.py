@@ -28,6 +28,23 @@ def test_size_type_and_seed(kind: Augmentation) -> None:
     assert all(torch.equal(image, vary(IMAGE)) for image in first)
 
 
+def test_strokes_vary_what_is_served_and_are_never_mirrored() -> None:
+    vary = augmentation("strokes", 28)
+    assert vary is not None
+    served = torch.zeros(3, 28, 28, dtype=torch.uint8)
+    served[:, 4:24, 6:9] = 255  # an L
+    served[:, 21:24, 6:20] = 255
+    torch.manual_seed(0)
+    varied = [vary(served) for _ in range(40)]
+    assert {(image.shape, image.dtype) for image in varied} == {(torch.Size((3, 28, 28)), torch.uint8)}
+    assert len({image.numpy().tobytes() for image in varied}) == 40
+    for image in varied:
+        left, right = image[0, :14, :14].float().mean(), image[0, :14, 14:].float().mean()
+        assert left > 2 * right
+    torch.manual_seed(0)
+    assert all(torch.equal(image, vary(served)) for image in varied)
+
+
 def test_full_knows_scaling_and_recompression() -> None:
     steps = augmentation("full", 48)
     assert isinstance(steps, v2.Compose)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from handlers import image
+from handlers import image, ink
 from tests.training.photos import CLASSES, encoded, write_photos
 from training.captcha_dataset import CaptchaDataset, Photo, classes_of, fingerprint, main, scan
 from training.cli import DataError
@@ -30,6 +30,17 @@ def test_scan_finds_every_photo_in_order(photos: list[Photo]) -> None:
     assert found == {(group, name): 12 for group, names in CLASSES.items() for name in names}
     assert [photo.path for photo in photos] == sorted(photo.path for photo in photos)
     assert all(photo.path.parts[-3:-1] == (photo.group, photo.class_name) for photo in photos)
+
+
+def test_a_group_without_classes_is_its_own_class(tmp_path: Path) -> None:
+    data_dir = write_photos(tmp_path / "images", per_class=1)
+    for name in ("cat", "dog"):
+        (data_dir / "animal" / name / f"{name}_1.png").rename(data_dir / "animal" / f"{name}.png")
+        (data_dir / "animal" / name).rmdir()
+    photos = scan(data_dir)
+    found = [(photo.group, photo.class_name, photo.path.name) for photo in photos]
+    assert found[:2] == [("animal", "animal", "cat.png"), ("animal", "animal", "dog.png")]
+    assert classes_of(photos) == {"animal": ["animal"], "object": ["cup", "key"]}
 
 
 def test_scan_takes_every_suffix_and_skips_what_is_no_photo(tmp_path: Path) -> None:
@@ -50,8 +61,10 @@ def test_wrong_layouts_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has 0 group\(s\) with images; a classifier needs at least two"):
         scan(tmp_path)
     data_dir = write_photos(tmp_path / "images", per_class=1)
-    with pytest.raises(DataError, match=r"cat holds images itself; they belong one level down"):
-        scan(data_dir / "animal")
+    shutil.copy(data_dir / "animal" / "cat" / "cat_1.png", data_dir / "animal")
+    with pytest.raises(DataError, match=r"animal holds images itself; they belong one level down"):
+        scan(data_dir)
+    (data_dir / "animal" / "cat_1.png").unlink()
     (data_dir / "animal" / "lion").mkdir()
     with pytest.raises(DataError, match=r"lion holds no images .*fill it or remove it"):
         scan(data_dir)
@@ -126,6 +139,15 @@ def test_a_class_name_may_stand_in_two_groups(photos: list[Photo]) -> None:
 
 def test_classes_are_sorted(photos: list[Photo]) -> None:
     assert list(classes_of(photos[::-1]).items()) == [("animal", ["cat", "dog"]), ("object", ["cup", "key"])]
+
+
+@pytest.mark.parametrize("augment", [None, v2.Identity()])
+def test_ink_is_varied_as_it_is_served(tmp_path: Path, augment: v2.Transform | None) -> None:
+    data = encoded("disc", (220, 220, 220), (50, 90), "PNG", seed=1)
+    path = tmp_path / "photo"
+    path.write_bytes(data)
+    pixels, _ = CaptchaDataset([Photo(path, "animal", "cat")], MEMBERS, 28, augment, "ink")[0]
+    np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), ink.load(data, 28))
 
 
 @pytest.mark.parametrize("augment", [None, v2.Identity()])

@@ -9,7 +9,7 @@ import pytest
 
 from tests.training.photos import write_photos
 from training.cli import DataError
-from training.train_efficientnet import main
+from training.train_image import main
 
 TINY = ["--input_size=32", "--batch_size=8", "--epochs=1", "--workers=0", "--no_mlflow", "--folds=3"]
 

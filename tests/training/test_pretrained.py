@@ -47,8 +47,8 @@ def test_own_weights_with_their_head(tmp_path: Path) -> None:
     [
         ([1, 2], "holds no state_dict"),
         ({1: torch.ones(1)}, "holds no state_dict"),
-        ({"conv1.weight": torch.ones(1)}, r"is no EfficientNet-B0: features.0.0.weight is missing"),
-        ({"features.0.0.weight": "text"}, "is no EfficientNet-B0"),
+        ({"conv1.weight": torch.ones(1)}, r"is of another network: features.0.0.weight is missing"),
+        ({"features.0.0.weight": "text"}, "is of another network"),
         (b"\x80\x04", "is no file of weights"),
         (b"", "is no file of weights"),
     ],

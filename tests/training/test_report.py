@@ -16,7 +16,7 @@ from training.assess import Assessment
 from training.captcha_dataset import Photo, classes_of, scan
 from training.cli import DataError
 from training.report import main, write_report
-from training.train_efficientnet import main as train
+from training.train_image import main as train
 
 TINY = ["--input_size=32", "--batch_size=8", "--epochs=2", "--workers=0", "--no_mlflow", "--validation_share=0.25"]
 

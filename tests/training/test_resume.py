@@ -16,7 +16,7 @@ import torch
 
 from tests.training.photos import write_photos
 from training.cli import DataError
-from training.train_efficientnet import main
+from training.train_image import main
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = [

@@ -15,7 +15,7 @@ from tests.training.photos import write_photos
 from training import random_forest_ai, tracking
 from training.cli import DataError
 from training.network import ImageClassifier
-from training.train_efficientnet import main
+from training.train_image import main
 
 pytestmark = [
     # What MLflow's own dependencies warn of.

@@ -12,7 +12,7 @@ import pytest
 from tests.training.photos import write_photos
 from training.cli import DataError
 from training.recipe import Recipe
-from training.train_efficientnet import _parse, main
+from training.train_image import _parse, main
 from training.tune import STORE
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # Optuna leaves its SQLite connections to the end

@@ -15,14 +15,14 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, nll_loss
 
-from handlers import image
-from tests.training.photos import write_photos
+from handlers import image, ink
+from tests.training.photos import encoded, write_photos
 from training.captcha_dataset import fingerprint, scan
 from training.cli import run_script
 from training.network import MEAN, STD, ImageClassifier
 from training.recipe import Recipe
 from training.splits import split
-from training.train_efficientnet import main
+from training.train_image import main
 
 ROOT = Path(__file__).parents[2]
 TINY = {"input_size": 32, "batch_size": 8, "epochs": 2, "workers": 0, "learning_rate": 0.003, "validation_share": 0.25}
@@ -226,6 +226,37 @@ def test_what_argparse_refuses(capsys: pytest.CaptureFixture[str]) -> None:
         run_script(lambda: main(["--epochs=none"]))
     assert ended.value.code == 2
     assert capsys.readouterr().err.endswith("error: argument --epochs: invalid int value: 'none'\n")
+
+
+def test_a_recipes_file_and_groups_without_classes(tmp_path: Path) -> None:
+    """Options beat the file; the small network reads ink as it will be served."""
+    data_dir = tmp_path / "images"
+    for group, shape in (("0", "disc"), ("1", "box")):
+        (data_dir / group).mkdir(parents=True)
+        for number in range(12):
+            data = encoded(shape, (250, 250, 250), (40, 40), "PNG", seed=number)
+            (data_dir / group / f"{number}.png").write_bytes(data)
+    file = tmp_path / "shapes.yaml"
+    file.write_text(
+        "architecture: small_cnn\npreprocessing: ink\naugmentation: strokes\ninput_size: [28]\n"
+        "epochs: 9\nbatch_size: 6\nlearning_rate: 0.01\n"
+    )
+    output_dir = tmp_path / "models"
+    options = ["--no_mlflow", "--workers=0", "--epochs=2", "--validation_share=0.25"]
+    main([f"--data_dir={data_dir}", f"--output_dir={output_dir}", f"--recipe={file}", *options])
+    meta = json.loads((output_dir / "meta.json").read_text())
+    assert meta["architecture"] == "small_cnn: six convolutions, 100,000 weights"
+    assert meta["members"] == {"0": ["0"], "1": ["1"]}
+    assert meta["preprocessing"]["resize"] == "strokes in white on black, scaled and centred"
+    assert (meta["recipe"]["epochs"], meta["recipe"]["batch_size"], meta["recipe"]["preprocessing"]) == (2, 6, "ink")
+    model = ImageClassifier([0, 1], "small_cnn").eval()
+    model.load_state_dict(torch.load(output_dir / "best_model.pth", weights_only=True))
+    _, validation = split(scan(data_dir), 0.25, seed=0)
+    pixels = [torch.from_numpy(ink.load(p.path.read_bytes(), 28)).permute(2, 0, 1) for p in validation]
+    with torch.inference_mode():
+        found = model(torch.stack(pixels)).argmax(1).tolist()
+    right = [int(photo.group) == index for photo, index in zip(validation, found, strict=True)]
+    assert sum(right) / len(right) == pytest.approx(meta["metrics"]["val_accuracy"])
 
 
 def test_as_a_script(tmp_path: Path) -> None:
