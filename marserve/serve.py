@@ -94,9 +94,8 @@ def serve(options: Options) -> None:
                 images,
                 overrides,
                 keeper,
-                lambda seen: plan(
-                    options.model_store, list(seen.archives), seen, admit
-                ),  # not what is new in the store
+                # Not what is new in the store.
+                lambda seen: plan(options.model_store, list(seen.archives), seen, admit),
                 health,
                 deaths,
             )

@@ -69,7 +69,6 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     store = tmp_path_factory.mktemp("twins")
     for version in ("2.0", "1.0"):
         write_bare(store, "twin", TWIN, CONFIG, version)
-        (store / "twin.mar").rename(store / f"twin-{version}.mar")
     with serving("--model-store", str(store)) as server:
         httpx.put(f"{server.management}/models/twin/1.0/set-default").raise_for_status()
         yield server

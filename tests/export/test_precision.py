@@ -52,7 +52,8 @@ def test_archive_card_and_terminal_repeat_the_figures(
     files = read_files(archive)
     assert record["after"]["onnx_bytes"] == len(files["model.onnx"])
     assert record["before"]["onnx_bytes"] == len(read_files(efficient)["model.onnx"])
-    assert abs(record["after"]["archive_bytes"] - archive.stat().st_size) < 10_000
+    # Measured without the self-test, whose files come last, and rounded.
+    assert abs(record["after"]["archive_bytes"] - archive.stat().st_size) < 20_000
     assert set(record["after"]["milliseconds"]) == {"1", "4"}
     card, printed = files["model_card.md"].decode(), capsys.readouterr().out
     row = f"| {method} int8 | {len(files['model.onnx']) / 1e6:.2f} MB |"
