@@ -27,6 +27,7 @@ def checkout(folder: Path) -> None:
     """What the page's commands work on, with this environment in the place of `.venv-dev`."""
     for package in ("handlers", "training", "export"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "config.properties", folder)
     (folder / ".venv-dev").symlink_to(sys.prefix)
 
 
