@@ -210,8 +210,8 @@ def test_a_foreign_archive_is_read(changed: Callable[..., Path]) -> None:
 
 
 def test_a_foreign_archive_is_checked_by_its_checksums(changed: Callable[..., Path]) -> None:
-    path = changed({"digests.json": None, "weights.bin": b"0123456789" * 10})
-    path.write_bytes(path.read_bytes().replace(b"0123456789", b"0123456780", 1))
+    path = changed({"digests.json": None, "weights.bin": b"of some weights" * 10})
+    path.write_bytes(path.read_bytes().replace(b"of some weights", b"of some weighty", 1))
     assert "is damaged: 'weights.bin' does not match its checksum" in str(read_or_refuse(path))
 
 
