@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,12 @@ from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType
 
 from export.errors import ExportError
-from export.parity import BATCH_SIZES, compare
+from export.parity import BATCH_SIZES, Parity, compare
 from training.behaviour import ROWS, load
 from training.cli import DataError
 
 TOLERANCE = 1e-5
 _OPSETS = {"": 18, "ai.onnx.ml": 3}
-
-
-@dataclass(frozen=True, slots=True)
-class Parity:
-    """How far ONNX was from scikit-learn on the rows of the test, at every batch size."""
-
-    inputs: int
-    max_difference: float
-    tolerance: float = TOLERANCE
-    batch_sizes: tuple[int, ...] = BATCH_SIZES
 
 
 def export_table(checkpoint: Path, handler: dict[str, Any], target: Path) -> dict[str, Any]:
@@ -66,4 +56,4 @@ def export_table(checkpoint: Path, handler: dict[str, Any], target: Path) -> dic
         worst = max(worst, float(difference.max()))
     handler |= {"features": features, "labels": labels}
     handler["network"]["input_shape"] = [len(features)]
-    return meta | {"parity": asdict(Parity(len(rows), worst))}
+    return meta | {"parity": asdict(Parity(len(rows), worst, TOLERANCE))}

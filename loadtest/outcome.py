@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import TypeVar
 
 from rich.table import Table
 
-from loadtest.errors import LoadTestError
+from loadtest.errors import LoadTestError, exit_code
 from marserve.terminal import console
 
 T = TypeVar("T")
@@ -35,7 +36,50 @@ class Outcome:
             self.missed.append(words)
 
 
-def run(trials: Mapping[str, Callable[[T], Outcome]], names: Sequence[str], options: T, output: Path | None) -> int:
+@dataclass(frozen=True, slots=True)
+class Number:
+    """An option of a command that tries things: what it is by default, and what it may be."""
+
+    name: str
+    default: float
+    low: float
+    high: float
+    help: str
+
+    def __str__(self) -> str:
+        return f"{_plain(self.low)} to {_plain(self.high)}"
+
+
+def main(
+    module: str,
+    about: str,
+    trials: Mapping[str, Callable[[T], Outcome]],
+    numbers: Sequence[Number],
+    options: Callable[..., T],
+    argv: Sequence[str] | None,
+) -> int:
+    """A command with these trials, of which some may be named. `options` takes `model_store` and the numbers.
+
+    The exit code: 0 where all holds, 1 where something does not, 2 where it could not be run.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about.splitlines()[0])
+    parser.add_argument("trials", nargs="*", metavar="TRIAL", help=f"any of {', '.join(trials)}; default: all")
+    for one in numbers:
+        words = f"{one.help}; {one}, default: {_plain(one.default)}"
+        parser.add_argument(f"--{one.name}", type=type(one.default), default=one.default, help=words)
+    parser.add_argument("--model-store", type=Path, default=Path("model_store"), help="default: %(default)s")
+    parser.add_argument("--output", type=Path, help="a JSON file for the figures")
+    args = parser.parse_args(argv)
+    if unknown := sorted(set(args.trials) - set(trials)):
+        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(trials)}")
+    given = {one.name: getattr(args, one.name) for one in numbers}
+    for one in numbers:
+        if not one.low <= given[one.name] <= one.high:
+            parser.error(f"--{one.name} takes {one}")
+    return exit_code(lambda: _run(trials, args.trials, options(model_store=args.model_store, **given), args.output))
+
+
+def _run(trials: Mapping[str, Callable[[T], Outcome]], names: Sequence[str], options: T, output: Path | None) -> int:
     """Those named, or all, one after the other; 1 where something does not hold. Raises LoadTestError."""
     outcomes: dict[str, Outcome] = {}
     for name in names or trials:
@@ -53,6 +97,10 @@ def run(trials: Mapping[str, Callable[[T], Outcome]], names: Sequence[str], opti
             for words in said:
                 print(f"{kind}: {name}: {words}", file=sys.stderr)
     return 1 if any(one.broken or one.missed for one in outcomes.values()) else 0
+
+
+def _plain(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10_000 else f"{number:g}"
 
 
 def _table(outcome: Outcome) -> Table:

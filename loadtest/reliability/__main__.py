@@ -8,30 +8,21 @@ Exit code 0: all that is promised holds; 1: something does not, and is said; 2: 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from loadtest import outcome
-from loadtest.errors import exit_code
+from loadtest.outcome import Number
 from loadtest.reliability.trials import TRIALS, Options
+
+NUMBERS = (
+    Number("seconds", 60.0, 6, 3600, "of each part"),
+    Number("bodies", 10_000, 20, 1_000_000, "of the fuzzing per endpoint"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m loadtest.reliability", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("trials", nargs="*", metavar="TRIAL", help=f"any of {', '.join(TRIALS)}; default: all")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each part; 6 to 3600, default: %(default)s")
-    parser.add_argument("--bodies", type=int, default=10_000, help="of the fuzzing per endpoint; default: %(default)s")
-    parser.add_argument("--model-store", type=Path, default=Path("model_store"), help="default: %(default)s")
-    parser.add_argument("--output", type=Path, help="a JSON file for the figures")
-    args = parser.parse_args(argv)
-    if unknown := sorted(set(args.trials) - set(TRIALS)):
-        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(TRIALS)}")
-    if not 6 <= args.seconds <= 3600 or not 20 <= args.bodies <= 1_000_000:
-        parser.error("--seconds takes 6 to 3600, --bodies 20 to 1,000,000")
-    options = Options(args.model_store, args.seconds, args.bodies)
-    return exit_code(lambda: outcome.run(TRIALS, args.trials, options, args.output))
+    return outcome.main("loadtest.reliability", __doc__ or "", TRIALS, NUMBERS, Options, argv)
 
 
 if __name__ == "__main__":

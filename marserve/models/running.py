@@ -107,5 +107,5 @@ def audit(port: int) -> Audit:
 def checked(name: str) -> str:
     """A model's name or a version, as archives have them."""
     if not re.fullmatch(MODEL_NAME, name):
-        raise DataError(f"{name!r} is no name of a model or version: letters, digits, '.', '_' and '-' make one")
+        raise DataError(f"{name!r} is no name of a model or a version: letters, digits, '.', '_' and '-' make one")
     return name

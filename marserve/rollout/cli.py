@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from marserve.edge.spec import DEFAULT_PORT as EDGE_PORT
-from marserve.edge.spec import MODEL_NAME
 from marserve.errors import MarserveError
 from marserve.settings import DEFAULT_PORT
 from marserve.terminal import plain, progress
@@ -60,6 +59,7 @@ def rollout(
     """
     from marserve.background import StopFlag
     from marserve.durations import seconds
+    from marserve.models.running import checked
     from marserve.rollout import run
     from marserve.rollout.canary import Options, Outcome
     from marserve.rollout.judge import Limits
@@ -67,7 +67,7 @@ def rollout(
     from marserve.settings import addresses
     from marserve.shadow.outcome import Options as ShadowOptions
 
-    target = run.Target(_name(name, "NAME"), _name(to, "--to"), port, edge_port)
+    target = run.Target(checked(name), checked(to), port, edge_port)
     p99 = None if max_p99 is None else 1000 * seconds(max_p99, "--max-p99", 0.001, 600)
     limits = Limits(_share(max_error, "--max-error"), p99, min_requests)
     options = Options(_steps(STEPS if canary is None else canary), seconds(hold, "--hold", 1, 24 * 3600), limits)
@@ -101,12 +101,6 @@ def rollout(
     elif outcome.steps:
         print(f"rolled back: {plain(outcome.reason)}")
     raise typer.Exit(1 if outcome.reason else 0)
-
-
-def _name(text: str, option: str) -> str:
-    if not re.fullmatch(MODEL_NAME, text):
-        raise MarserveError(f"{option}: {text!r} is no name of a model or a version")
-    return text
 
 
 def _steps(text: str) -> tuple[float, ...]:
