@@ -98,7 +98,7 @@ def rollout(
         print(json.dumps({**fields, "steps": [step.figures() for step in outcome.steps]}, default=str))
     elif promoted:
         print(f"{name} {to} is the default now")
-    elif outcome.steps:
+    elif outcome.reason and (compared is None or compared.agreed):  # a shadow has had its verdict printed
         print(f"rolled back: {plain(outcome.reason)}")
     raise typer.Exit(1 if outcome.reason else 0)
 

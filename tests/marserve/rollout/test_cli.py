@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from marserve.cli import app
 from marserve.errors import MarserveError
+from marserve.rollout.canary import Outcome
 
 RUN = ["rollout", "digit", "--to", "2.0", "--port", "65000"]
 
@@ -39,3 +40,10 @@ def test_a_mistake_is_told_in_one_line(arguments: list[str], said: str) -> None:
 def test_names_are_checked(name: str) -> None:
     done = CliRunner().invoke(app, ["rollout", name, "--to", "1"])
     assert "is no name of a model or a version" in str(done.exception)
+
+
+def test_a_canary_that_could_not_begin_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests of an earlier candidate, say, that are not answered yet: no step was taken."""
+    monkeypatch.setattr("marserve.rollout.run.roll_out", lambda *_: Outcome(reason="no room"))
+    done = CliRunner().invoke(app, RUN)
+    assert (done.exit_code, done.stdout) == (1, "rolled back: no room\n")
