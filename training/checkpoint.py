@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -39,6 +40,7 @@ class Checkpoint:
     ) -> None:
         self.folder = folder
         self._training = training
+        self._since = time.monotonic()
         members = training.members
         size = training.recipe.input_size[-1]
         self.meta: dict[str, Any] = {
@@ -106,9 +108,12 @@ class Checkpoint:
             if training.best is training.history[-1]:
                 self.meta["trained_at"] = datetime.now(UTC).isoformat(timespec="seconds")
                 self._write(BEST, training.model.state_dict())
-            self.meta |= {"metrics": training.best, "history": training.history}
+            now = time.monotonic()
+            seconds = [*self.meta.get("epoch_seconds", []), round(now - self._since, 2)]
+            self._since = now
+            self.meta |= {"metrics": training.best, "history": training.history, "epoch_seconds": seconds}
             self._write_meta()
-            record = {"trained_at": self.meta["trained_at"], "run_id": run_id}
+            record = {"trained_at": self.meta["trained_at"], "epoch_seconds": seconds, "run_id": run_id}
             self._write(LAST, {"same": _same(self.meta), "record": record, "training": training.state()})
         except OSError as error:
             raise DataError(f"cannot write to {self.folder}: {error.strerror}; --resume goes on from there") from None
@@ -127,7 +132,7 @@ class Checkpoint:
             raise DataError(f"{last} is damaged: {type(error).__name__}; remove it and start anew") from None
         self._refuse_another(last, saved["same"])
         self._training.restore(saved["training"])
-        self.meta |= {"trained_at": saved["record"]["trained_at"]}
+        self.meta |= {name: saved["record"][name] for name in ("trained_at", "epoch_seconds")}
         self.meta |= {"metrics": self._training.best, "history": self._training.history}
         run_id: str | None = saved["record"]["run_id"]
         return run_id

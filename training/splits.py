@@ -14,7 +14,7 @@ Parts = tuple[list[Photo], list[Photo]]  # to train on, to validate
 
 
 def split(photos: Sequence[Photo], validation_share: float, seed: int) -> Parts:
-    """Training and validation photographs, every class in the same proportion."""
+    """Training and validation photographs, every class in the same proportion, and with one in both at least."""
     classes = [f"{photo.group}/{photo.class_name}" for photo in photos]
     rarest, count = min(Counter(classes).items(), key=lambda item: item[1])
     if count < 2:
@@ -23,7 +23,20 @@ def split(photos: Sequence[Photo], validation_share: float, seed: int) -> Parts:
     if share >= len(photos) - len(set(classes)) + 1:
         raise DataError(f"{len(photos)} images in {len(set(classes))} classes are too few to set some apart")
     train, validation = train_test_split(photos, test_size=share, random_state=seed, stratify=classes)
-    return list(train), list(validation)
+    for part, other in ((validation, train), (train, validation)):
+        for photo in _missing(part, other):
+            other.remove(photo)
+            part.append(photo)
+    return train, validation
+
+
+def _missing(part: Sequence[Photo], other: Sequence[Photo]) -> list[Photo]:
+    """The first of `other` of every class that `part` has nothing of; rare ones fall to one side as a whole."""
+    first: dict[tuple[str, str], Photo] = {}
+    for photo in other:
+        first.setdefault((photo.group, photo.class_name), photo)
+    there = {(photo.group, photo.class_name) for photo in part}
+    return [photo for name, photo in sorted(first.items()) if name not in there]
 
 
 def fold(photos: Sequence[Photo], number: int, count: int, seed: int) -> Parts:
