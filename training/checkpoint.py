@@ -36,7 +36,12 @@ class Checkpoint:
     """
 
     def __init__(
-        self, folder: Path, training: Training, photos: Sequence[Photo], fold: tuple[int, int] | None = None
+        self,
+        folder: Path,
+        training: Training,
+        photos: Sequence[Photo],
+        fold: tuple[int, int] | None = None,
+        bag: tuple[int, int] | None = None,
     ) -> None:
         self.folder = folder
         self._training = training
@@ -55,6 +60,7 @@ class Checkpoint:
             },
             "recipe": asdict(training.recipe),
             "fold": fold,
+            "bag": bag,
             "pretrained": training.pretrained,
             "machine": {
                 "device": training.machine.device.type,
@@ -160,6 +166,7 @@ def _same(meta: Mapping[str, Any]) -> dict[str, Any]:
         **{f"--{name}": value for name, value in found["recipe"].items()},
         "--weights": found["pretrained"],
         "--folds": found["fold"],
+        "--bags": found.get("bag"),
         "--workers": found["machine"]["workers"],  # each has random numbers of its own
         "--compile": found["machine"]["compile"],
         "--bfloat16": found["machine"]["bfloat16"],

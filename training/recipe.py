@@ -107,8 +107,8 @@ _HELP = {
     "focal_gamma": "of the focal loss: how much less",
     "label_smoothing": "share of every label that is spread over all of them",
     "augmentation": "how the training images are varied",
-    "cutmix": "a box of each image is replaced by that of another, and the label in proportion: the Beta distribution's "
-    "alpha for the box's share, 0 for no CutMix",
+    "cutmix": "a box of each image is replaced by another image's, and the label in proportion: alpha of the Beta "
+    "distribution that the box's share is drawn from; 0 for no CutMix",
     "sampling": "weighted: images of rare classes are drawn more often, so that every class comes as often",
     "schedule": "of the learning rate",
     "gamma": "of the exponential schedule: the learning rate's factor from epoch to epoch",
@@ -158,6 +158,11 @@ def from_record(values: Mapping[str, Any]) -> Recipe:
 def from_arguments(args: argparse.Namespace) -> Recipe:
     """Raises DataError."""
     return from_record({field.name: getattr(args, field.name) for field in fields(Recipe)})
+
+
+def spoken(score: Score) -> str:
+    """A score's name in words."""
+    return score.replace("val_", "validation ").replace("_f1", " F1")
 
 
 def read_file(path: Path) -> dict[str, Any]:

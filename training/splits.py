@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from training.captcha_dataset import Photo
@@ -48,6 +49,18 @@ def fold(photos: Sequence[Photo], number: int, count: int, seed: int) -> Parts:
     folds = StratifiedKFold(count, shuffle=True, random_state=seed).split(classes, classes)
     train, validation = list(folds)[number - 1]
     return [photos[index] for index in train], [photos[index] for index in validation]
+
+
+def bootstrap(photos: Sequence[Photo], number: int, seed: int) -> list[Photo]:
+    """As many photographs of every class as there are, drawn with replacement; `number` (from 1) is the sample's.
+
+    Each class is drawn within itself, so that a rare one does not lose all its images.
+    """
+    random = np.random.default_rng([seed, number])
+    of_class: dict[tuple[str, str], list[Photo]] = {}
+    for photo in photos:
+        of_class.setdefault((photo.group, photo.class_name), []).append(photo)
+    return [own[index] for own in of_class.values() for index in random.integers(0, len(own), len(own))]
 
 
 def parts_of(photos: Sequence[Photo], share: float, seed: int, folds: Sequence[int] | None = None) -> Parts:

@@ -3,7 +3,7 @@
     python training/train_image.py --data_dir images --output_dir models [--recipe training/recipes/digit.yaml]
 
 A recipe is a file with the names and values of the options below `recipe` in `--help`; the command line goes before it.
-`models/` gets `best_model.pth` and `meta.json` (of the epoch with the best validation accuracy: classes,
+`models/` gets `best_model.pth` and `meta.json` (of the epoch with the best score: classes,
 preprocessing, scores, recipe, versions, fingerprint of the data), `report/index.html`, and while it trains `last.pth`,
 which `--resume` goes on from. MLflow keeps the same, see tracking.py.
 """
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training import parallel, recipe, tracking
+from training.bags import train_bags
 from training.captcha_dataset import readable, scan
 from training.cli import DataError, run_script
 from training.fit import Machine
@@ -37,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         job = Job(hyper_parameters, photos, machine, args.output_dir, args.weights, mlflow=not args.no_mlflow)
         if args.tune:
             search(job, args.tune, args.resume)
+        elif args.bags:
+            train_bags(job, args.bags, args.resume)
         elif args.folds:
             cross_validate(job, args.folds, args.resume)
         else:
@@ -57,6 +60,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--resume", action="store_true", help="go on with what was interrupted in --output_dir")
     parser.add_argument("--folds", type=int, metavar="K", help="stratified cross-validation with K models instead")
+    parser.add_argument("--bags", type=int, metavar="K", help="an ensemble of K networks instead, by bagging")
     parser.add_argument("--tune", type=int, metavar="N", help="search for a better recipe in N trials instead")
     parser.add_argument("--workers", type=int, default=2, help="processes that decode images (default: %(default)s)")
     parser.add_argument("--compile", action="store_true", help="torch.compile: minutes to start, then faster epochs")
@@ -70,11 +74,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.set_defaults(**recipe.read_file(file))
     args = parser.parse_args(argv)
     args.experiment = args.experiment or (args.recipe.stem if args.recipe else "captcha_image")
-    for name, low in (("workers", 0), ("folds", 2), ("tune", 1)):
+    for name, low in (("workers", 0), ("folds", 2), ("bags", 2), ("tune", 1)):
         if getattr(args, name) is not None and getattr(args, name) < low:
             raise DataError(f"--{name} must be at least {low}")
-    if args.folds and args.tune:
-        raise DataError("--folds and --tune exclude each other")
+    if len(chosen := [f"--{name}" for name in ("folds", "bags", "tune") if getattr(args, name)]) > 1:
+        raise DataError(f"{' and '.join(chosen)} exclude each other")
     return args
 
 
