@@ -58,7 +58,7 @@ class _Recipe(BaseModel):
     preprocessing: Preprocessing = "crop"
 
 
-class _Bag(BaseModel):
+class _Network(BaseModel):
     """A network of an ensemble."""
 
     folder: str
@@ -72,7 +72,7 @@ class _Meta(BaseModel):
     classes: list[str] = Field(min_length=2)
     members: dict[str, Annotated[list[str], Field(min_length=1)]]
     recipe: _Recipe = _Recipe()
-    bags: list[_Bag] = []
+    networks: list[_Network] = []
     preprocessing: _Preprocessing
     data: dict[str, Any]
     trained_at: Annotated[str, AfterValidator(lambda text: datetime.fromisoformat(text) and text)]
@@ -139,7 +139,7 @@ def export_classifier(
     meta = read_meta(checkpoint)
     size = meta["preprocessing"]["input_size"]
     recipe = _Recipe.model_validate(meta.get("recipe", {}))
-    bags = len(meta.get("bags", []))
+    bags = len(meta.get("networks", []))
     if handler["task"] == ENSEMBLE and not bags:
         raise ExportError(f"{checkpoint} is one network, no ensemble: train that with --bags 3")
     model = load_network(checkpoint, meta["members"], recipe.architecture, recipe.head, bags)

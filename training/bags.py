@@ -23,6 +23,7 @@ from training.captcha_dataset import Photo
 from training.checkpoint import BEST, META
 from training.ensemble import Ensemble
 from training.network import ImageClassifier
+from training.recipe import spoken
 from training.runner import Job, begun, run
 from training.splits import parts_of
 
@@ -36,11 +37,12 @@ class Bagged:
     agreement: NDArray[np.float64]
 
 
-def train_bags(job: Job, count: int, resume: bool) -> None:
-    """Train `count` networks, each with its own folder, and write the ensemble of them as `run` writes a network.
+def train_bags(job: Job, resume: bool) -> dict[str, float]:
+    """Train the networks, each with its own folder, and write the ensemble as `run` writes a network; its scores.
 
     Raises DataError.
     """
+    count = job.recipe.bags
     folders = [job.output_dir / f"bag_{number}" for number in range(1, count + 1)]
     there = begun(folders, resume)
     with job.record(job.output_dir.name) as record:
@@ -48,13 +50,14 @@ def train_bags(job: Job, count: int, resume: bool) -> None:
             if parallel.rank() == 0:
                 print(f"bag {number} of {count}", flush=True)
             run(replace(job, output_dir=folder, bag=(number, count)), resume and folder in there, nested=True)
+        scores = _write(job, folders) if parallel.rank() == 0 else {}
         if parallel.rank() == 0:
-            scores = _write(job, folders)
             record.log_scores(scores, 0)
             print(
-                f"the ensemble's validation accuracy {scores['val_accuracy']:.4f}, weighted F1 "
-                f"{scores['val_weighted_f1']:.4f}: {job.output_dir / BEST}"
+                f"the ensemble's {', '.join(f'{spoken(name)} {score:.4f}' for name, score in scores.items())}: "
+                f"{job.output_dir / BEST}"
             )
+    return scores
 
 
 def bagged(models: Sequence[ImageClassifier], photos: Sequence[Photo], job: Job, meta: dict[str, Any]) -> Bagged:
@@ -85,7 +88,7 @@ def _write(job: Job, folders: Sequence[Path]) -> dict[str, float]:
     meta = {name: value for name, value in metas[0].items() if name not in of_one}
     meta |= {
         "metrics": scores,
-        "bags": [
+        "networks": [
             {"folder": folder.name, "metrics": one["metrics"]} for folder, one in zip(folders, metas, strict=True)
         ],
         "trained_at": max(one["trained_at"] for one in metas),

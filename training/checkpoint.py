@@ -19,13 +19,16 @@ from training.captcha_dataset import Photo, fingerprint
 from training.cli import DataError
 from training.fit import Scores, Training
 from training.network import MEAN, STD
-from training.recipe import Preprocessing
+from training.recipe import Preprocessing, Recipe
 
 RESIZE: Mapping[Preprocessing, str] = {
     "crop": "shorter side, then centre crop",
     "ink": "strokes in white on black, scaled and centred",
 }
 LAST, BEST, META = "last.pth", "best_model.pth", "meta.json"
+
+# Of options that there were not yet when a folder was written.
+_DEFAULTS: Mapping[str, Any] = {f"--{name}": value for name, value in json.loads(json.dumps(asdict(Recipe()))).items()}
 
 
 class Checkpoint:
@@ -144,7 +147,7 @@ class Checkpoint:
         return run_id
 
     def _refuse_another(self, file: Path, same: Mapping[str, Any]) -> None:
-        differences = [key for key, value in _same(self.meta).items() if same.get(key) != value]
+        differences = [key for key, value in _same(self.meta).items() if same.get(key, _DEFAULTS.get(key)) != value]
         if differences:
             raise DataError(f"{file} is of a training with other {', '.join(differences)}; --resume needs the same")
 
@@ -163,10 +166,11 @@ def _same(meta: Mapping[str, Any]) -> dict[str, Any]:
     """What must be the same for a training to go on, by the names a user knows."""
     found: dict[str, Any] = json.loads(json.dumps(meta))  # tuples as they come back from a file
     return {
+        **_DEFAULTS,
         **{f"--{name}": value for name, value in found["recipe"].items()},
         "--weights": found["pretrained"],
         "--folds": found["fold"],
-        "--bags": found.get("bag"),
+        "bag": found.get("bag"),
         "--workers": found["machine"]["workers"],  # each has random numbers of its own
         "--compile": found["machine"]["compile"],
         "--bfloat16": found["machine"]["bfloat16"],

@@ -170,9 +170,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         weights = torch.load(args.output_dir / BEST, map_location="cpu", weights_only=True)
     except (OSError, ValueError) as error:
         raise DataError(f"{args.output_dir} holds no training: {error}") from None
-    if "bags" in meta:
+    if "networks" in meta:
         raise DataError(
-            f"{args.output_dir} holds an ensemble: its networks have reports, in {meta['bags'][0]['folder']} and so on"
+            f"{args.output_dir} holds an ensemble: its networks have reports: {meta['networks'][0]['folder']}, ..."
         )
     photos = readable(scan(args.data_dir), args.workers)
     if fingerprint(photos) != meta["data"]["fingerprint_sha256"]:

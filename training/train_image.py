@@ -38,10 +38,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         job = Job(hyper_parameters, photos, machine, args.output_dir, args.weights, mlflow=not args.no_mlflow)
         if args.tune:
             search(job, args.tune, args.resume)
-        elif args.bags:
-            train_bags(job, args.bags, args.resume)
         elif args.folds:
             cross_validate(job, args.folds, args.resume)
+        elif hyper_parameters.bags > 1:
+            train_bags(job, args.resume)
         else:
             run(job, args.resume)
     finally:
@@ -60,7 +60,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--resume", action="store_true", help="go on with what was interrupted in --output_dir")
     parser.add_argument("--folds", type=int, metavar="K", help="stratified cross-validation with K models instead")
-    parser.add_argument("--bags", type=int, metavar="K", help="an ensemble of K networks instead, by bagging")
     parser.add_argument("--tune", type=int, metavar="N", help="search for a better recipe in N trials instead")
     parser.add_argument("--workers", type=int, default=2, help="processes that decode images (default: %(default)s)")
     parser.add_argument("--compile", action="store_true", help="torch.compile: minutes to start, then faster epochs")
@@ -74,10 +73,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.set_defaults(**recipe.read_file(file))
     args = parser.parse_args(argv)
     args.experiment = args.experiment or (args.recipe.stem if args.recipe else "captcha_image")
-    for name, low in (("workers", 0), ("folds", 2), ("bags", 2), ("tune", 1)):
+    for name, low in (("workers", 0), ("folds", 2), ("tune", 1)):
         if getattr(args, name) is not None and getattr(args, name) < low:
             raise DataError(f"--{name} must be at least {low}")
-    if len(chosen := [f"--{name}" for name in ("folds", "bags", "tune") if getattr(args, name)]) > 1:
+    ways = {"--folds": args.folds, "--tune": args.tune, f"--bags {args.bags}": args.bags > 1}
+    if len(chosen := [name for name, wanted in ways.items() if wanted]) > 1:
         raise DataError(f"{' and '.join(chosen)} exclude each other")
     return args
 
