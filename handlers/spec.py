@@ -99,6 +99,8 @@ class HandlerSpec:
     preprocessing: str = "crop"
     # A file in the archive, of images with known labels that a request may name by their number: see samples.py.
     samples: str = ""
+    # A file in the archive: OpenCV's classifier that finds faces.
+    cascade: str = ""
 
     def __post_init__(self) -> None:
         if self.memory_limit_mb < 0:
