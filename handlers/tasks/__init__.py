@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 from numpy.typing import NDArray
 
 from handlers.errors import InvalidContentError, SpecError
+from handlers.options import NONE, Options
 from handlers.payload import Instance
 from handlers.pool import Pool
 from handlers.spec import HandlerSpec
@@ -31,6 +32,8 @@ class Task:
 
     # The form (`answers`) of a reply, where the same request is never answered the same; None where it always is.
     form: ClassVar[Mapping[str, Any] | None] = None
+    # What a request may set beside its content; `decode` finds it, checked, among the fields of the instance.
+    options: Options = NONE
 
     def decode(self, instance: Instance) -> Item:
         """One instance -> its item. Raises RequestError."""
