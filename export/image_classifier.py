@@ -23,10 +23,11 @@ from export.parity import check_parity
 from handlers import image
 from handlers.errors import InvalidContentError, RequestError
 from handlers.loaders import LOADERS, Loader
+from training import architectures
 from training.captcha_dataset import scan
 from training.cli import DataError
 from training.network import ImageClassifier
-from training.recipe import Architecture, Preprocessing
+from training.recipe import Preprocessing
 
 PARITY_IMAGES = 70
 
@@ -37,10 +38,19 @@ class _Preprocessing(BaseModel):
     input_size: int = Field(ge=1)
 
 
+def _known_architecture(name: str) -> str:
+    try:
+        architectures.check(name)
+    except DataError as error:
+        raise ValueError(str(error).removeprefix("--")) from None
+    return name
+
+
 class _Recipe(BaseModel):
     """What of the recipe makes a network another one; earlier trainings had no choice."""
 
-    architecture: Architecture = "efficientnet_b0"
+    architecture: Annotated[str, AfterValidator(_known_architecture)] = "efficientnet_b0"
+    head: tuple[Annotated[int, Field(ge=1)], ...] = ()
     preprocessing: Preprocessing = "crop"
 
 
@@ -79,10 +89,14 @@ def read_meta(checkpoint: Path) -> dict[str, Any]:
 
 
 def load_network(
-    checkpoint: Path, members: Mapping[str, Sequence[str]], architecture: Architecture = "efficientnet_b0"
+    checkpoint: Path,
+    members: Mapping[str, Sequence[str]],
+    architecture: str = "efficientnet_b0",
+    head: Sequence[int] = (),
 ) -> ServedClassifier:
     """The trained network as it is served; `members` has every group's classes. Raises ExportError."""
-    model = ImageClassifier([index for index, classes in enumerate(members.values()) for _ in classes], architecture)
+    of_class = [index for index, classes in enumerate(members.values()) for _ in classes]
+    model = ImageClassifier(of_class, architecture, head)
     try:
         with warnings.catch_warnings(action="ignore"):
             weights = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -93,9 +107,8 @@ def load_network(
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         classes = sum(map(len, members.values()))
-        raise ExportError(
-            f"{checkpoint} holds no weights for {architecture} with {classes} classes: {reason[:300]}"
-        ) from None
+        what = f"{architectures.describe(architecture, head)}, with {classes} classes"
+        raise ExportError(f"{checkpoint} holds no weights for {what}: {reason[:300]}") from None
     return ServedClassifier(model).eval()
 
 
@@ -109,7 +122,7 @@ def export_classifier(
     meta = read_meta(checkpoint)
     size = meta["preprocessing"]["input_size"]
     recipe = _Recipe.model_validate(meta.get("recipe", {}))
-    model = load_network(checkpoint, meta["members"], recipe.architecture)
+    model = load_network(checkpoint, meta["members"], recipe.architecture, recipe.head)
     write_onnx(model, (size, size, 3), target)
     load = LOADERS[recipe.preprocessing]
     inputs = photographs(data_dir, size, load) if data_dir else crops(example, size, load)

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from training.architectures import last_layer
 from training.checkpoint import BEST, META
 from training.network import ImageClassifier
 
@@ -31,7 +32,7 @@ def untrained(members: Mapping[str, Sequence[str]], images: torch.Tensor, seed: 
             layer.momentum = None  # the statistics become those of the one batch below
             layer.reset_running_stats()
     with torch.no_grad():
-        for weight in model.network.classifier[-1].parameters():
+        for weight in last_layer(model.network).parameters():
             weight.normal_(std=0.05)
         model.train()(images)
     return model

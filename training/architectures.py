@@ -1,32 +1,29 @@
-"""The networks of image models, under the names that recipes give them. The last layer of each is `classifier[-1]`.
+"""The networks of image models, under the names that recipes give them: one of our own, and torchvision's.
 
-Source of EfficientNet-B0: Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML
-2019.
+A network's classifier is its last child, and that child's last layer is linear and puts out the logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torchvision
 from torch import nn
-from torchvision.models import efficientnet_b0
 
-from training.recipe import Architecture
+from training.cli import DataError
 
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """`build(classes)` makes (B, 3, H, W), normalised, into logits (B, classes)."""
-
-    build: Callable[[int], Any]  # an nn.Module
-    description: str  # on model cards
-
-
-def _efficientnet_b0(classes: int) -> Any:
-    return efficientnet_b0(num_classes=classes, stochastic_depth_prob=0.1)
+SMALL_CNN = "small_cnn"
+DROPOUT = 0.2  # before each layer of a head through further widths
+_FIXED_SIZE = ("vit_", "maxvit_")  # these take images of one size only
+_NO_LINEAR = ("squeezenet",)  # ends in a convolution
+# What torchvision's own training scripts would leave out too: further outputs that only a loss of their own uses.
+_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
+    "efficientnet_b0": {"stochastic_depth_prob": 0.1},
+    "googlenet": {"aux_logits": False, "init_weights": True},
+    "inception_v3": {"aux_logits": False, "init_weights": True},
+}
 
 
 class SmallCNN(nn.Module):
@@ -49,7 +46,63 @@ class SmallCNN(nn.Module):
         return logits
 
 
-ARCHITECTURES: Mapping[Architecture, Kind] = {
-    "efficientnet_b0": Kind(_efficientnet_b0, "torchvision efficientnet_b0"),
-    "small_cnn": Kind(SmallCNN, "small_cnn: six convolutions, 100,000 weights"),
-}
+def names() -> list[str]:
+    """Of all networks that `build` makes."""
+    found = torchvision.models.list_models(module=torchvision.models)
+    return [SMALL_CNN, *(name for name in found if not name.startswith((*_FIXED_SIZE, *_NO_LINEAR)))]
+
+
+def check(name: str) -> None:
+    """Raises DataError where there is no such network."""
+    if name not in names():
+        raise DataError(
+            f"--architecture must be {SMALL_CNN} or one of torchvision's classifiers that take images of any size "
+            f"({', '.join(n for n in names() if n != SMALL_CNN)}), not {name!r}"
+        )
+
+
+def least_side(name: str) -> int:
+    """Of an input, in pixels. Of a known network."""
+    if name == SMALL_CNN:
+        return 16
+    height, width = torchvision.models.get_model_weights(name).DEFAULT.meta["min_size"]
+    return max(32, int(height), int(width))
+
+
+def build(name: str, classes: int, head: Sequence[int] = ()) -> Any:  # an nn.Module
+    """(B, 3, H, W), normalised -> logits (B, classes); of random weights.
+
+    With a `head`, the classifier is made anew from its first linear layer on: linear layers of those widths, ReLU and
+    dropout between them.
+    """
+    own = SmallCNN(classes) if name == SMALL_CNN else None
+    network = own or torchvision.models.get_model(name, weights=None, num_classes=classes, **_ARGUMENTS.get(name, {}))
+    if head:
+        place = head_name(network)
+        last = getattr(network, place)
+        layers = list(last) if isinstance(last, nn.Sequential) else [last]
+        first = next(index for index, layer in enumerate(layers) if isinstance(layer, nn.Linear))
+        before = int(layers[first].in_features)  # type: ignore[arg-type]
+        through: list[nn.Module] = []
+        for width in head:
+            through += [nn.Linear(before, width), nn.ReLU(inplace=True), nn.Dropout(DROPOUT)]
+            before = width
+        setattr(network, place, nn.Sequential(*layers[:first], *through, nn.Linear(before, classes)))
+    return network
+
+
+def head_name(network: nn.Module) -> str:
+    """The name of the child that is the classifier."""
+    return [name for name, _ in network.named_children()][-1]
+
+
+def last_layer(network: nn.Module) -> nn.Linear:
+    """The one that puts out the logits."""
+    layers = [layer for layer in getattr(network, head_name(network)).modules() if isinstance(layer, nn.Linear)]
+    return layers[-1]
+
+
+def describe(name: str, head: Sequence[int] = ()) -> str:
+    """For model cards."""
+    described = "small_cnn: six convolutions, 100,000 weights" if name == SMALL_CNN else f"torchvision {name}"
+    return described + (f", head through {', '.join(map(str, head))}" if head else "")

@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from training import parallel
-from training.architectures import ARCHITECTURES
+from training import architectures, parallel
 from training.captcha_dataset import Photo, fingerprint
 from training.cli import DataError
 from training.fit import Scores, Training
@@ -43,7 +42,7 @@ class Checkpoint:
         members = training.members
         size = training.recipe.input_size[-1]
         self.meta: dict[str, Any] = {
-            "architecture": ARCHITECTURES[training.recipe.architecture].description,
+            "architecture": architectures.describe(training.recipe.architecture, training.recipe.head),
             "classes": list(members),
             "members": {group: list(classes) for group, classes in members.items()},
             "preprocessing": {

@@ -65,7 +65,7 @@ class Training:
         _seed_everything(recipe.seed, 0)
         groups = list(members)
         of_class = [groups.index(group) for group, classes in members.items() for _ in classes]
-        model = ImageClassifier(of_class, recipe.architecture)
+        model = ImageClassifier(of_class, recipe.architecture, recipe.head)
         self.model: ImageClassifier = model.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._class_logits = self.model.class_logits
         if machine.compile:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from training.architectures import ARCHITECTURES
-from training.recipe import Architecture
+from training import architectures
 
 # The ImageNet statistics that torchvision's own weights were trained with (RGB, of values in [0, 1]).
 MEAN = (0.485, 0.456, 0.406)
@@ -26,12 +25,14 @@ class ImageClassifier(nn.Module):
     std: torch.Tensor
     membership: torch.Tensor  # (classes, groups), one 1 in each row
 
-    def __init__(self, group_of_class: Sequence[int], architecture: Architecture = "efficientnet_b0") -> None:
+    def __init__(
+        self, group_of_class: Sequence[int], architecture: str = "efficientnet_b0", head: Sequence[int] = ()
+    ) -> None:
         super().__init__()
-        self.network = ARCHITECTURES[architecture].build(len(group_of_class))
-        head = self.network.classifier[-1]
-        nn.init.normal_(head.weight, std=0.01)  # torchvision's range grows as the classes get fewer
-        nn.init.zeros_(head.bias)
+        self.network = architectures.build(architecture, len(group_of_class), head)
+        last = architectures.last_layer(self.network)
+        nn.init.normal_(last.weight, std=0.01)  # torchvision's range grows as the classes get fewer
+        nn.init.zeros_(last.bias)
         membership = nn.functional.one_hot(torch.tensor(group_of_class)).float()
         self.register_buffer("membership", membership, persistent=False)
         self.register_buffer("mean", 255 * torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)

@@ -1,4 +1,4 @@
-"""Weights to start from: torchvision's own EfficientNet-B0, or what a training here wrote."""
+"""Weights to start from: torchvision's own of the same network, or what a training here wrote."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 
+from training.architectures import head_name
 from training.cli import DataError
 from training.network import ImageClassifier
-
-_HEAD = "classifier.1."  # fits only where the classes are as many
 
 
 def load(model: ImageClassifier, file: Path) -> str:
@@ -34,9 +33,10 @@ def load(model: ImageClassifier, file: Path) -> str:
         raise DataError(f"--weights {file} holds no state_dict")
     given = {name.removeprefix("network."): tensor for name, tensor in loaded.items()}
     wanted = model.network.state_dict()
+    head = f"{head_name(model.network)}."  # fits only where the classes are as many
     for name, tensor in wanted.items():
         fits = isinstance(given.get(name), torch.Tensor) and given[name].shape == tensor.shape
-        if not fits and not name.startswith(_HEAD):
+        if not fits and not name.startswith(head):
             raise DataError(f"--weights {file} is of another network: {name} is missing or of another shape")
         given[name] = given[name] if fits else tensor
     model.network.load_state_dict({name: given[name] for name in wanted})

@@ -11,21 +11,21 @@ from typing import Any, Literal, get_args
 
 import yaml
 
+from training import architectures
 from training.cli import DataError
 
-Architecture = Literal["efficientnet_b0", "small_cnn"]
 Preprocessing = Literal["crop", "ink"]
 Augmentation = Literal["none", "crops", "full", "strokes"]
 Schedule = Literal["one_cycle", "constant"]
 _AUGMENTATIONS: Mapping[Preprocessing, tuple[Augmentation, ...]] = {"crop": ("crops", "full"), "ink": ("strokes",)}
-_LEAST_SIDE: Mapping[Architecture, int] = {"efficientnet_b0": 32, "small_cnn": 16}
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Raises DataError for a value out of its range, in the words of the command line."""
 
-    architecture: Architecture = "efficientnet_b0"
+    architecture: str = "efficientnet_b0"
+    head: tuple[int, ...] = ()  # widths of further layers before the last one
     preprocessing: Preprocessing = "crop"  # as handlers/loaders.py names them
     batch_size: int = 32  # over all processes
     learning_rate: float = 0.0003  # the highest, reached after a warm-up
@@ -40,13 +40,16 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        architectures.check(self.architecture)
+        if min(self.head, default=1) < 1:
+            raise DataError("--head takes widths of at least 1")
         for name, low in (("batch_size", 2), ("epochs", 1), ("patience", 1)):
             if getattr(self, name) < low:
                 raise DataError(f"--{name} must be at least {low}")
         if self.augmentation not in ("none", *_AUGMENTATIONS[self.preprocessing]):
             wanted = ", ".join(("none", *_AUGMENTATIONS[self.preprocessing]))
             raise DataError(f"--preprocessing {self.preprocessing} goes with --augmentation {wanted}")
-        least = _LEAST_SIDE[self.architecture]
+        least = architectures.least_side(self.architecture)
         if not self.input_size or min(self.input_size) < least:
             raise DataError(f"--input_size must be at least {least}")
         if len(self.input_size) > self.epochs:
@@ -74,7 +77,8 @@ class Recipe:
 
 
 _HELP = {
-    "architecture": "the network",
+    "architecture": "the network: small_cnn, or resnet50, mobilenet_v3_small, ... as torchvision names its classifiers",
+    "head": "widths of linear layers that replace its classifier, before the one as wide as there are classes",
     "preprocessing": "of an image, in training and in serving: its centre, or its ink in white on black, centred",
     "batch_size": "images per step, over all processes",
     "learning_rate": "the highest, reached after a warm-up",
@@ -90,9 +94,8 @@ _HELP = {
 }
 
 
-_KINDS: Mapping[str, Callable[[str], Any]] = {"int": int, "float": float}
+_KINDS: Mapping[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
 _CHOICES: Mapping[str, tuple[str, ...]] = {
-    "Architecture": get_args(Architecture),
     "Preprocessing": get_args(Preprocessing),
     "Augmentation": get_args(Augmentation),
     "Schedule": get_args(Schedule),
@@ -103,8 +106,15 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     """One option for every field of Recipe, with its default."""
     for field in fields(Recipe):
         options: dict[str, Any] = {"default": field.default, "help": f"{_HELP[field.name]} (default: %(default)s)"}
-        if field.name == "input_size":
-            options |= {"type": int, "nargs": "+", "default": [224], "help": f"{_HELP[field.name]} (default: 224)"}
+        if field.type == "tuple[int, ...]":
+            default = list(field.default)  # type: ignore[arg-type]
+            words = " ".join(map(str, default)) or "none"
+            options |= {
+                "type": int,
+                "nargs": "*",
+                "default": default,
+                "help": f"{_HELP[field.name]} (default: {words})",
+            }
         elif field.type in _CHOICES:
             options["choices"] = _CHOICES[str(field.type)]
         else:
@@ -114,7 +124,9 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
 
 def from_record(values: Mapping[str, Any]) -> Recipe:
     """As a meta.json has it; what was no choice when it was written has its default."""
-    return Recipe(**{**values, "input_size": tuple(values.get("input_size", (224,)))})
+    several = {field.name for field in fields(Recipe) if field.type == "tuple[int, ...]"}
+    read: dict[str, Any] = {name: tuple(value) if name in several else value for name, value in values.items()}
+    return Recipe(**read)
 
 
 def from_arguments(args: argparse.Namespace) -> Recipe:
@@ -149,4 +161,6 @@ def _fits(value: Any, kind: str) -> bool:
         return value in _CHOICES[kind]
     if kind.startswith("tuple"):
         return isinstance(value, list) and all(type(side) is int for side in value)
+    if kind == "str":
+        return type(value) is str
     return type(value) is int or (kind == "float" and type(value) is float)

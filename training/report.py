@@ -177,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     members = meta["members"]
     recipe = from_record(meta["recipe"])
     of_class = [index for index, names in enumerate(members.values()) for _ in names]
-    model = ImageClassifier(of_class, recipe.architecture)
+    model = ImageClassifier(of_class, recipe.architecture, recipe.head)
     model.load_state_dict(weights)
     machine = Machine(torch.device("cuda" if torch.cuda.is_available() else "cpu"), args.workers)
     assessment = assess(model, validation, members, recipe, machine)

@@ -96,7 +96,8 @@ def _finish(job: Job, training: Training, checkpoint: Checkpoint, record: tracki
     recipe, best = job.recipe, training.best
     if len(training.history) < recipe.epochs:
         print(f"no better validation accuracy for {recipe.patience} epochs: stopped early")
-    model = ImageClassifier(training.model.membership.argmax(1).tolist(), recipe.architecture)
+    of_class = training.model.membership.argmax(1).tolist()
+    model = ImageClassifier(of_class, recipe.architecture, recipe.head)
     model.load_state_dict(torch.load(job.output_dir / BEST, map_location="cpu", weights_only=True))
     size = recipe.input_size[-1]
     assessment = assess(model, training.validation_photos, training.members, recipe, job.machine)

@@ -53,7 +53,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--recipe", type=Path, metavar="FILE", help="where the options of the recipe come from")
     parser.add_argument("--output_dir", type=Path, default=Path("models"), help="default: %(default)s")
     parser.add_argument(
-        "--weights", type=Path, help="start from these; torchvision's EfficientNet-B0 or best_model.pth"
+        "--weights", type=Path, help="start from these: torchvision's of the same network, or best_model.pth"
     )
     parser.add_argument("--resume", action="store_true", help="go on with what was interrupted in --output_dir")
     parser.add_argument("--folds", type=int, metavar="K", help="stratified cross-validation with K models instead")
