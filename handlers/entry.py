@@ -14,6 +14,7 @@ from typing import Any
 
 from handlers import archive, interface, metrics, pipeline, selftest, spec
 from handlers.accept import JSON
+from handlers.options import from_headers
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,8 @@ class Handler:
         began = time.time()
         requests = context.request_processor
         headers = [request.get_request_properties() for request in requests]
+        if options := self._pipeline.options:
+            rows = [from_headers(own, options) | row for row, own in zip(rows, headers, strict=True)]
         replies = self._pipeline(rows, list(map(_wish, headers)))
         for request, own, reply in zip(requests, headers, replies, strict=True):
             request.add_response_property("content-type", reply.media_type)

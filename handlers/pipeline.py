@@ -26,6 +26,7 @@ from handlers.errors import InvalidContentError, RequestError, SpecError, TooLar
 from handlers.guard import UNLIMITED, Budget, Unlimited, guard, too_long
 from handlers.metrics import Stages
 from handlers.network import Network
+from handlers.options import Options, check
 from handlers.pool import Pool
 from handlers.spec import HandlerSpec
 from handlers.tasks import Item, Row, Task, build_task
@@ -97,10 +98,15 @@ class Pipeline:
         """Of an answer, where the same request is never answered the same."""
         return self._task.form
 
+    @property
+    def options(self) -> Options:
+        """What a request may set in fields beside its content."""
+        return self._task.options
+
     def __call__(self, rows: Sequence[Mapping[str, Any]], wishes: Sequence[Wish] | None = None) -> list[Reply]:
         """Requests as TorchServe hands them over -> replies, in order. Errors, and lists of answers, are JSON."""
         self.stages.start()
-        payloads = [guard(payload.parse, row) for row in rows]
+        payloads = [guard(payload.parse, row, self.options) for row in rows]
         instances: list[payload.Instance | RequestError] = []
         budgets: list[Budget | Unlimited] = []
         asked: list[bool] = []
@@ -189,8 +195,13 @@ class Pipeline:
 
     def _decode(self, instance: payload.Instance | RequestError, budget: Budget | Unlimited) -> Item | RequestError:
         decoded: Item | RequestError
-        decoded = instance if isinstance(instance, RequestError) else budget.guard(self._task.decode, instance)
+        decoded = instance if isinstance(instance, RequestError) else budget.guard(self._checked, instance)
         return decoded
+
+    def _checked(self, instance: payload.Instance) -> Item:
+        if self.options and not isinstance(instance, bytes):
+            instance = check(instance, self.options)
+        return self._task.decode(instance)
 
     def _gather(self, items: list[Item | RequestError], budgets: Sequence[Budget | Unlimited]) -> None:
         """Put what the task gathers in the place of the items; where a chunk fails, each is tried alone."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from handlers.accept import JSON
 from handlers.errors import InvalidContentError, SpecError
+from handlers.options import NONE, Options
 from handlers.payload import Instance
 from handlers.pool import Pool
 from handlers.spec import HandlerSpec
@@ -34,6 +35,8 @@ class Task:
     form: ClassVar[Mapping[str, Any] | None] = None
     # What a reply may be, the first where a request does not say. JSON is `encode`'s part, anything else `render`'s.
     media_types: ClassVar[tuple[str, ...]] = (JSON,)
+    # What a request may set beside its content; `decode` finds it, checked, among the fields of the instance.
+    options: Options = NONE
 
     def decode(self, instance: Instance) -> Item:
         """One instance -> its item. Raises RequestError."""
