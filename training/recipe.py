@@ -16,7 +16,10 @@ from training.cli import DataError
 
 Preprocessing = Literal["crop", "ink"]
 Augmentation = Literal["none", "crops", "full", "strokes"]
-Schedule = Literal["one_cycle", "constant"]
+Schedule = Literal["one_cycle", "constant", "exponential"]
+Loss = Literal["cross_entropy", "focal"]
+Sampling = Literal["even", "weighted"]
+Score = Literal["val_accuracy", "val_weighted_f1", "val_macro_f1"]
 _AUGMENTATIONS: Mapping[Preprocessing, tuple[Augmentation, ...]] = {"crop": ("crops", "full"), "ink": ("strokes",)}
 
 
@@ -28,14 +31,21 @@ class Recipe:
     head: tuple[int, ...] = ()  # widths of further layers before the last one
     preprocessing: Preprocessing = "crop"  # as handlers/loaders.py names them
     batch_size: int = 32  # over all processes
-    learning_rate: float = 0.0003  # the highest, reached after a warm-up
+    learning_rate: float = 0.0003  # the highest
     weight_decay: float = 0.02
     epochs: int = 30
-    patience: int = 5  # epochs without a better validation accuracy
+    patience: int = 5  # epochs without a better score
+    select_by: Score = "val_accuracy"
     input_size: tuple[int, ...] = (224,)  # side in pixels; several share the epochs evenly, the last one is served
     class_weight: float = 0.5  # of the loss over the classes; the rest is the loss over the groups
+    loss: Loss = "cross_entropy"
+    focal_gamma: float = 2.0
+    label_smoothing: float = 0.0
     augmentation: Augmentation = "full"
+    cutmix: float = 0.0
+    sampling: Sampling = "even"
     schedule: Schedule = "one_cycle"
+    gamma: float = 0.8
     validation_share: float = 0.1
     seed: int = 0
 
@@ -54,15 +64,20 @@ class Recipe:
             raise DataError(f"--input_size must be at least {least}")
         if len(self.input_size) > self.epochs:
             raise DataError(f"--input_size has {len(self.input_size)} sizes for {self.epochs} epochs")
-        for name in ("validation_share", "learning_rate", "weight_decay", "class_weight"):
+        for name in (field.name for field in fields(self) if field.type == "float"):
             if not math.isfinite(getattr(self, name)):
                 raise DataError(f"--{name} must be a number")
         if not 0 < self.validation_share < 1:
             raise DataError("--validation_share must lie between 0 and 1")
         if not self.learning_rate > 0:
             raise DataError("--learning_rate must be positive")
-        if self.weight_decay < 0:
-            raise DataError("--weight_decay must not be negative")
+        for name in ("weight_decay", "focal_gamma", "cutmix"):
+            if getattr(self, name) < 0:
+                raise DataError(f"--{name} must not be negative")
+        if not 0 <= self.label_smoothing < 1:
+            raise DataError("--label_smoothing must lie between 0 and 1, and not be 1")
+        if not 0 < self.gamma <= 1:
+            raise DataError("--gamma must lie between 0 and 1, and not be 0")
         if not 0 <= self.class_weight <= 1:
             raise DataError("--class_weight must lie between 0 and 1")
         if not 0 <= self.seed < 2**32:
@@ -81,14 +96,22 @@ _HELP = {
     "head": "widths of linear layers that replace its classifier, before the one as wide as there are classes",
     "preprocessing": "of an image, in training and in serving: its centre, or its ink in white on black, centred",
     "batch_size": "images per step, over all processes",
-    "learning_rate": "the highest, reached after a warm-up",
+    "learning_rate": "the highest: after the warm-up of one_cycle, at the start of the others",
     "weight_decay": "of AdamW",
     "epochs": "passes over the training images",
-    "patience": "epochs without a better validation accuracy before it stops early",
+    "patience": "epochs without a better score before it stops early",
+    "select_by": "the score that picks the epoch",
     "input_size": "side of the network's input in pixels; several (48 64 96) share the epochs, the last one is served",
     "class_weight": "share of the classes in the loss, 0 to 1; the rest is the groups'",
+    "loss": "focal: what the network is already sure of counts less",
+    "focal_gamma": "of the focal loss: how much less",
+    "label_smoothing": "share of every label that is spread over all of them",
     "augmentation": "how the training images are varied",
+    "cutmix": "a box of each image is replaced by that of another, and the label in proportion: the Beta distribution's "
+    "alpha for the box's share, 0 for no CutMix",
+    "sampling": "weighted: images of rare classes are drawn more often, so that every class comes as often",
     "schedule": "of the learning rate",
+    "gamma": "of the exponential schedule: the learning rate's factor from epoch to epoch",
     "validation_share": "of the images of every class, set apart to pick the epoch",
     "seed": "decides split, initial weights, order and augmentation",
 }
@@ -99,6 +122,9 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "Preprocessing": get_args(Preprocessing),
     "Augmentation": get_args(Augmentation),
     "Schedule": get_args(Schedule),
+    "Loss": get_args(Loss),
+    "Sampling": get_args(Sampling),
+    "Score": get_args(Score),
 }
 
 
