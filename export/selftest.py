@@ -168,6 +168,12 @@ def _lead(answer: Answer) -> float:
     return float(best - second) / 2
 
 
+def _unanimous_lead(answer: Answer) -> float:
+    """Likewise, of an ensemble whose networks agree: of another, one network's own lead may be nothing."""
+    first, second = (entry["probability"] for entry in answer["top"][:2])
+    return float(first - second) / 2 if answer["agreement"] == 1 else 0.0
+
+
 def _from_threshold(score: str) -> Callable[[Answer], float]:
     return lambda answer: float(abs(answer[score] - answer["threshold"]))
 
@@ -175,6 +181,7 @@ def _from_threshold(score: str) -> Callable[[Answer], float]:
 KINDS: Mapping[str, Kind] = {
     # Twice what float16 may differ from float32 by at its gate; TF32 on a GPU has as many digits.
     "image_classification": Kind(0.02, _photographs, _lead, lambda answer: answer["label"]),
+    "ensemble_classification": Kind(0.02, _photographs, _unanimous_lead, lambda answer: answer["label"]),
     "digit_recognition": Kind(0.02, _samples, _lead, lambda answer: answer["digit"]),
     "tabular_classification": Kind(0.02, lambda *_: iter(()), _lead, lambda answer: answer["label"]),
     # Four of 80 trees. Features at a tree's limit may fall on its other side where sums are in another order.

@@ -61,6 +61,21 @@ def image_classification(body: Mapping[str, Any], request: bytes) -> str:  # noq
     return ""
 
 
+def ensemble_classification(body: Mapping[str, Any], request: bytes) -> str:  # noqa: ARG001
+    """`{"label", "confidence", "top", "agreement"}` that agree with each other."""
+    top, agreement = body.get("top"), body.get("agreement")
+    if not isinstance(top, list) or not top or not all(isinstance(entry, dict) for entry in top):
+        return "no list of labels in 'top'"
+    probabilities = [entry.get("probability") for entry in top]
+    if not all(map(_is_probability, probabilities)) or math.fsum(probabilities) > 1 + TOLERANCE:
+        return "the probabilities in 'top' are none"
+    if probabilities != sorted(probabilities, reverse=True):
+        return "'top' does not begin with the most probable label"
+    if body.get("label") != top[0].get("label") or body.get("confidence") != probabilities[0]:
+        return "'label' and 'confidence' are not the first of 'top'"
+    return "" if _is_probability(agreement) else "'agreement' is no number from 0 to 1"
+
+
 def digit_recognition(body: Mapping[str, Any], request: bytes) -> str:
     """`{"digit", "confidence", "probabilities"}` that agree with each other."""
     digit = body.get("digit")
@@ -120,6 +135,7 @@ def trajectory_anomaly(body: Mapping[str, Any], request: bytes) -> str:  # noqa:
 CHECKERS: Mapping[str, Checker] = {
     "any": any_object,
     "digit_recognition": digit_recognition,
+    "ensemble_classification": ensemble_classification,
     "image_classification": image_classification,
     "image_embedding": image_embedding,
     "random_images": random_images,

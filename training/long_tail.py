@@ -65,7 +65,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise DataError(f"--{name} must be at least {low}")
     parts = cut(scan(args.data_dir), args.classes, args.least, args.test, args.seed)
     write_new(
-        {f"{part}/{photo.class_name}/{photo.path.name}": photo.path for part, photos in parts.items() for photo in photos},
+        {
+            f"{part}/{photo.class_name}/{photo.path.name}": photo.path
+            for part, photos in parts.items()
+            for photo in photos
+        },
         args.output_dir,
     )
     for part, photos in parts.items():

@@ -1,4 +1,4 @@
-"""Which training images an epoch sees, and in which order: the seed and the epoch decide, so that a training can go on."""
+"""Which training images an epoch sees, in which order. Seed and epoch decide, so that a training can go on."""
 
 from __future__ import annotations
 

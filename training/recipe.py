@@ -29,6 +29,7 @@ class Recipe:
 
     architecture: str = "efficientnet_b0"
     head: tuple[int, ...] = ()  # widths of further layers before the last one
+    bags: int = 1  # networks of an ensemble
     preprocessing: Preprocessing = "crop"  # as handlers/loaders.py names them
     batch_size: int = 32  # over all processes
     learning_rate: float = 0.0003  # the highest
@@ -53,7 +54,7 @@ class Recipe:
         architectures.check(self.architecture)
         if min(self.head, default=1) < 1:
             raise DataError("--head takes widths of at least 1")
-        for name, low in (("batch_size", 2), ("epochs", 1), ("patience", 1)):
+        for name, low in (("bags", 1), ("batch_size", 2), ("epochs", 1), ("patience", 1)):
             if getattr(self, name) < low:
                 raise DataError(f"--{name} must be at least {low}")
         if self.augmentation not in ("none", *_AUGMENTATIONS[self.preprocessing]):
@@ -94,6 +95,7 @@ class Recipe:
 _HELP = {
     "architecture": "the network: small_cnn, or resnet50, mobilenet_v3_small, ... as torchvision names its classifiers",
     "head": "widths of linear layers that replace its classifier, before the one as wide as there are classes",
+    "bags": "how many such networks, each trained on a bootstrap sample, answer together; 1 is no ensemble",
     "preprocessing": "of an image, in training and in serving: its centre, or its ink in white on black, centred",
     "batch_size": "images per step, over all processes",
     "learning_rate": "the highest: after the warm-up of one_cycle, at the start of the others",
@@ -107,8 +109,8 @@ _HELP = {
     "focal_gamma": "of the focal loss: how much less",
     "label_smoothing": "share of every label that is spread over all of them",
     "augmentation": "how the training images are varied",
-    "cutmix": "a box of each image is replaced by that of another, and the label in proportion: the Beta distribution's "
-    "alpha for the box's share, 0 for no CutMix",
+    "cutmix": "a box of each image is replaced by another image's, and the label in proportion: alpha of the Beta "
+    "distribution that the box's share is drawn from; 0 for no CutMix",
     "sampling": "weighted: images of rare classes are drawn more often, so that every class comes as often",
     "schedule": "of the learning rate",
     "gamma": "of the exponential schedule: the learning rate's factor from epoch to epoch",
@@ -160,6 +162,11 @@ def from_arguments(args: argparse.Namespace) -> Recipe:
     return from_record({field.name: getattr(args, field.name) for field in fields(Recipe)})
 
 
+def spoken(score: str) -> str:
+    """A score's name in words."""
+    return score.replace("val_", "validation ").replace("_f1", " F1")
+
+
 def read_file(path: Path) -> dict[str, Any]:
     """The fields that a recipe's file gives, YAML or JSON as `--tune` writes it; they become the options' defaults.
 
@@ -171,15 +178,20 @@ def read_file(path: Path) -> dict[str, Any]:
         raise DataError(f"--recipe {path} cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise DataError(f"--recipe {path} must have one 'name: value' per line")
+    check_fields(content, f"--recipe {path}")
+    return content
+
+
+def check_fields(content: Mapping[str, Any], where: str) -> None:
+    """Raises DataError for a name that is no field of a recipe, and for a value of another kind."""
     known = {field.name: str(field.type) for field in fields(Recipe)}
     if unknown := sorted(str(name) for name in content if name not in known):
-        raise DataError(f"--recipe {path} has unknown names: {', '.join(unknown)}; known are {', '.join(known)}")
+        raise DataError(f"{where} has unknown names: {', '.join(unknown)}; known are {', '.join(known)}")
     for name, value in content.items():
         if not _fits(value, known[name]):
             allowed = _CHOICES.get(known[name])
             wanted = f"one of {', '.join(allowed)}" if allowed else known[name]
-            raise DataError(f"--recipe {path}: {name} must be {wanted}, not {value!r}")
-    return content
+            raise DataError(f"{where}: {name} must be {wanted}, not {value!r}")
 
 
 def _fits(value: Any, kind: str) -> bool:
