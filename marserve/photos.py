@@ -21,7 +21,7 @@ from handlers.pipeline import Answer, Pipeline
 from marserve.errors import DataError, MarserveError
 
 TASK, EMBEDDING = "image_classification", "image_embedding"
-CLASSIFIERS = (TASK, "digit_recognition")  # tasks whose replies have the probability of every label
+CLASSIFIERS = (TASK, "digit_recognition", "yes_no")  # tasks whose replies have the probability of every label
 _NUMBERS = {"confidence", "embedding"}  # of an answer: what must be finite
 BATCH = 8  # images that one thread takes at a time: whole files, which may have many megabytes
 
