@@ -24,8 +24,8 @@ WRITTEN_SIDE = SIDE // 2
 def draw(label: Label, random: Random, unseen: bool = False) -> NDArray[np.uint8]:
     """With `unseen`, of vessels, drinks and grounds that are in no other drawing."""
     if label == "unclear":
-        names = list(_UNCLEAR)
-        picture = _UNCLEAR[names[random.integers(len(names))]](random, unseen)
+        names = list(UNCLEAR)
+        picture = UNCLEAR[names[random.integers(len(names))]](random, unseen)
     else:
         picture = _camera(_scene(label == "with_beverage", random, unseen), random)
     return (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
@@ -179,7 +179,7 @@ def _from_the_side(random: Random, unseen: bool) -> Picture:
     return _camera(picture, random)
 
 
-_UNCLEAR: Mapping[str, Callable[[Random, bool], Picture]] = {
+UNCLEAR: Mapping[str, Callable[[Random, bool], Picture]] = {
     "blurred": _blurred,
     "dark": _dark,
     "bright": _bright,
