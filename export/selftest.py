@@ -6,6 +6,7 @@ another one. So of many candidates those are taken that come nearest to reading 
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -146,6 +147,11 @@ def _samples(example: Path, samples: Path) -> Iterator[tuple[str, bytes]]:  # no
             yield f"{number}.png", sample.data
 
 
+def _boxes(example: Path, samples: Path) -> Iterator[tuple[str, bytes]]:  # noqa: ARG001
+    """The example again, for its boxes alone: another CPU may encode the hidden picture to other bytes."""
+    yield "boxes.json", json.dumps({"data": base64.b64encode(example.read_bytes()).decode(), "image": False}).encode()
+
+
 def _movements(example: Path, samples: Path) -> Iterator[tuple[str, bytes]]:  # noqa: ARG001
     """What programs make of the example's way."""
     person = points.read(json.loads(example.read_bytes()))
@@ -185,6 +191,10 @@ KINDS: Mapping[str, Kind] = {
     "trajectory_classification": Kind(0.05, _movements, _from_threshold("score"), lambda answer: answer["label"]),
     # A percentile: a tree of 200 moves it by less than a hundredth.
     "trajectory_anomaly": Kind(0.01, _movements, _from_threshold("anomaly"), lambda answer: answer["flagged"]),
+    # Pixels of a box, whose sides come in steps of a tenth. Boxes alone: no answer with a picture in it is recorded.
+    "face_mosaic": Kind(
+        4, _boxes, lambda answer, _: 0 if "image" in answer else math.inf, lambda answer: len(answer["faces"])
+    ),
     # Of a vector no number decides anything, and among as many another network's are off by several times this.
     "image_embedding": Kind(0.01, _photographs, lambda *_: math.inf, lambda answer: answer["dim"]),
 }

@@ -126,6 +126,8 @@ class HandlerSpec:
     preprocessing: str = "crop"
     # A file in the archive, of images with known labels that a request may name by their number: see samples.py.
     samples: str = ""
+    # A file in the archive: OpenCV's classifier that finds faces.
+    cascade: str = ""
     question: QuestionSpec | None = None
 
     def __post_init__(self) -> None:

@@ -59,6 +59,7 @@ class Checkpoint:
                 "processes": parallel.size(),
                 "workers": training.machine.workers,
                 "compile": training.machine.compile,
+                "bfloat16": training.machine.bfloat16,
             },
             "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "opencv-python-headless")},
             "data": {
@@ -156,6 +157,7 @@ def _same(meta: Mapping[str, Any]) -> dict[str, Any]:
         "--folds": found["fold"],
         "--workers": found["machine"]["workers"],  # each has random numbers of its own
         "--compile": found["machine"]["compile"],
+        "--bfloat16": found["machine"]["bfloat16"],
         "device": found["machine"]["device"],
         "processes": found["machine"]["processes"],
         "photographs": found["data"]["fingerprint_sha256"],

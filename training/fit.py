@@ -37,6 +37,7 @@ class Machine:
     device: torch.device
     workers: int = 2  # processes that decode images
     compile: bool = False
+    bfloat16: bool = False  # on a CPU; a GPU decides for itself
 
 
 class Training:
@@ -172,9 +173,10 @@ class Training:
         self._schedule.step()
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        if self.machine.device.type != "cuda":
-            return nullcontext()  # without special units, lower precision is slower on a CPU
-        return torch.autocast("cuda", dtype=self._autocast_type)
+        kind = self.machine.device.type
+        if kind == "cuda" or self.machine.bfloat16:
+            return torch.autocast(kind, dtype=self._autocast_type)
+        return nullcontext()  # without units of its own, lower precision is slower on a CPU
 
     def _training_batches(self, epoch: int, size: int) -> Loader:
         """This process's share of an order that the epoch decides; what does not fill a batch is left out."""

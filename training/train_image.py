@@ -26,7 +26,7 @@ from training.tune import search
 def main(argv: Sequence[str] | None = None) -> None:
     args = _parse(argv)
     hyper_parameters = recipe.from_arguments(args)
-    machine = Machine(parallel.join(), args.workers, args.compile)
+    machine = Machine(parallel.join(), args.workers, args.compile, args.bfloat16)
     try:
         if args.tune and parallel.size() > 1:
             raise DataError("--tune runs in one process: several would propose different recipes")
@@ -60,6 +60,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tune", type=int, metavar="N", help="search for a better recipe in N trials instead")
     parser.add_argument("--workers", type=int, default=2, help="processes that decode images (default: %(default)s)")
     parser.add_argument("--compile", action="store_true", help="torch.compile: minutes to start, then faster epochs")
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="lower precision on a CPU: faster where it has AMX. A GPU always does"
+    )
     parser.add_argument("--experiment", help="its name in MLflow (default: the recipe's, else captcha_image)")
     parser.add_argument("--no_mlflow", action="store_true", help="keep no record in MLflow")
     recipe.add_arguments(parser.add_argument_group("recipe, which decides the result"))

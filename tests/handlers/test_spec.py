@@ -139,7 +139,7 @@ def test_no_section(config: object) -> None:
         ({"example": ["file"]}, "handler.example must be a section of keys and values"),
         (
             {"labls": []},
-            "handler has unknown keys: labls; known are decode_threads, example, features, labels, limits, ",
+            "handler has unknown keys: labls; known are cascade, decode_threads, example, features, labels, limits, ",
         ),
         ({5: 1, "x": 2, None: 3}, "handler has unknown keys: 5, None, x"),
         ({"features": "jerk"}, "handler.features must be a list of str"),

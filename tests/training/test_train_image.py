@@ -64,7 +64,7 @@ def test_meta_describes_the_model(meta: dict[str, Any], data_dir: Path) -> None:
     recipe = Recipe(input_size=(32,), batch_size=8, epochs=2, learning_rate=0.003, validation_share=0.25)
     assert meta["recipe"] == json.loads(json.dumps(asdict(recipe)))
     assert (meta["fold"], meta["pretrained"]) == (None, None)
-    assert meta["machine"] == {"device": "cpu", "processes": 1, "workers": 0, "compile": False}
+    assert meta["machine"] == {"device": "cpu", "processes": 1, "workers": 0, "compile": False, "bfloat16": False}
     assert meta["versions"]["torch"] == version("torch")
     assert meta["data"] == {
         "images": 48,
@@ -267,3 +267,16 @@ def test_as_a_script(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == f"error: {missing} is not a folder; expected {missing}/<group>/<class>/*.jpg|png\n"
+
+
+def test_another_network_with_a_head_in_lower_precision(data_dir: Path, tmp_path: Path) -> None:
+    output_dir = tmp_path / "models"
+    options = ["--no_mlflow", "--workers=0", "--epochs=1", "--batch_size=4", "--input_size=32", "--bfloat16"]
+    network = ["--architecture=resnet18", "--head", "24"]
+    main([f"--data_dir={data_dir}", f"--output_dir={output_dir}", *network, *options])
+    meta = json.loads((output_dir / "meta.json").read_text())
+    assert meta["architecture"] == "torchvision resnet18, head through 24"
+    assert meta["machine"]["bfloat16"]
+    model = ImageClassifier([0, 0, 1, 1], "resnet18", [24])
+    model.load_state_dict(torch.load(output_dir / "best_model.pth", weights_only=True))
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
