@@ -35,7 +35,13 @@ from handlers.pool import Pool
 from handlers.samples import read_samples
 
 EMBEDDING, CLASSIFIER = "image_embedding", "image_classification"  # tasks: the one is cut out of the other
-TRAINED = (CLASSIFIER, EMBEDDING, ENSEMBLE, "digit_recognition")  # of networks that training/train_image.py trains
+TRAINED = (
+    CLASSIFIER,
+    EMBEDDING,
+    ENSEMBLE,
+    "digit_recognition",
+    "yes_no",
+)  # of networks that training/train_image.py trains
 MAX_BYTES = 20 * 10**6  # a released archive lives in the repository
 
 

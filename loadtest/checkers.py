@@ -22,6 +22,7 @@ TOLERANCE = 1e-3  # of the sum of probabilities, which are rounded in the reply
 MIN_PER_GROUP = 2
 DEFAULT_COUNT = 6  # images of a challenge that does not say how many
 _MAX_REASON = 200
+_BESIDE_ANSWER = ("confidence", "predicted_class", "is_valid", "probabilities", "message")
 
 
 def check_reply(kind: str, request: bytes, content: bytes, status: int) -> str:
@@ -84,6 +85,24 @@ def digit_recognition(body: Mapping[str, Any], request: bytes) -> str:
     return image_classification({**body, "label": str(digit)}, request).replace("'label'", "'digit'")
 
 
+def yes_no(body: Mapping[str, Any], request: bytes) -> str:
+    """`{"has_...", "confidence", "predicted_class", "probabilities", "message"}` that agree with each other, with or
+    without "is_valid"; the name of the first is the spec's."""
+    label = body.get("predicted_class")
+    if reason := image_classification({**body, "label": label}, request):
+        return reason.replace("'label'", "'predicted_class'")
+    if not isinstance(body.get("message"), str) or not body["message"]:
+        return "no 'message'"
+    answers = [value for name, value in body.items() if name not in _BESIDE_ANSWER]
+    if len(answers) != 1 or not (answers[0] is None or isinstance(answers[0], bool)):
+        return "not one answer that is true, false or null"
+    if "is_valid" in body and not isinstance(body["is_valid"], bool):
+        return "'is_valid' is neither true nor false"
+    if body.get("is_valid") and answers[0] is None:
+        return "'is_valid' of no answer"
+    return ""
+
+
 def image_embedding(body: Mapping[str, Any], request: bytes) -> str:  # noqa: ARG001
     """`{"embedding", "dim"}`: that many numbers, of length 1 together."""
     embedding, dim = body.get("embedding"), body.get("dim")
@@ -142,6 +161,7 @@ CHECKERS: Mapping[str, Checker] = {
     "tabular_classification": image_classification,  # the same reply
     "trajectory_anomaly": trajectory_anomaly,
     "trajectory_classification": trajectory_classification,
+    "yes_no": yes_no,
 }
 
 

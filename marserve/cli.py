@@ -149,10 +149,10 @@ def predict(
                     print(json.dumps({"file": str(file), **answer.body, **failure}))
                 elif answer.error:
                     table.add_row(plain(file), plain(f"error: {answer.error}"), "")
-                elif "label" in answer.body:
+                elif label := answer.body.get("label", answer.body.get("predicted_class")):
                     table.add_row(
                         plain(file),
-                        plain(answer.body["label"]),
+                        plain(label),
                         plain(answer.body.get("confidence", answer.body.get("score", ""))),
                     )
                 else:

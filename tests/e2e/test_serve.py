@@ -34,7 +34,8 @@ def test_the_printed_commands_work_as_they_are_and_ctrl_c_leaves_nothing() -> No
         assert len(curls) == len(list(current_store().glob("*.mar")))
         for curl in curls:
             done = subprocess.run(shlex.split(curl), capture_output=True, text=True, check=True)
-            assert any(key in done.stdout for key in ('"label"', '"images"', '"anomaly"', '"embedding"', '"digit"'))
+            keys = ("label", "images", "anomaly", "embedding", "digit", "predicted_class")
+            assert any(f'"{key}"' in done.stdout for key in keys)
         assert httpx.get(f"{server.management}/models").json()["models"]
         assert len(processes_of(server.port)) >= 4  # Java, three workers
         logs = RunDir(server.port).logs

@@ -47,6 +47,29 @@ def test_deep_nesting_is_a_failure() -> None:
     ("changes", "reason"),
     [
         ({}, ""),
+        ({"is_valid": False}, ""),
+        ({"has_drink": None, "is_valid": False}, ""),
+        ({"has_drink": None}, "'is_valid' of no answer"),
+        ({"has_drink": "yes"}, "not one answer that is true, false or null"),
+        ({"other": True}, "not one answer that is true, false or null"),
+        ({"is_valid": None}, "'is_valid' is neither true nor false"),
+        ({"message": ""}, "no 'message'"),
+        ({"predicted_class": "empty"}, "'predicted_class' is not the most probable one"),
+        ({"predicted_class": "full"}, "'predicted_class' is not among the probabilities"),
+        ({"confidence": 0.5}, "'confidence' is not the largest probability"),
+    ],
+)
+def test_answers_to_a_question(changes: dict[str, Any], reason: str) -> None:
+    body = {"has_drink": True, "confidence": 0.75, "predicted_class": "drink", "message": "There is one."}
+    body |= {"probabilities": {"drink": 0.75, "empty": 0.25}}
+    assert check("yes_no", body) == ""
+    assert check("yes_no", body | {"is_valid": True} | changes) == reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, ""),
         ({"digit": 3}, "'digit' is not the most probable one"),
         ({"digit": 12}, "'digit' is not among the probabilities"),
         ({"digit": "4"}, "'digit' is no whole number"),

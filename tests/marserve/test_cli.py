@@ -175,17 +175,24 @@ def test_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captur
     def reply(request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes]:
         if body == b"bad":
             return 400, {}, b'{"error": {"code": "undecodable", "message": "cut [/short]"}}'
+        if body == b"question":
+            return 200, {}, b'{"is_open": true, "confidence": 0.87, "predicted_class": "open", "message": "It is."}'
         return 200, {}, b'{"label": "[animal]", "confidence": 0.98}'
 
     monkeypatch.chdir(tmp_path)
     Path("[bold]photo.jpg").write_bytes(b"good")
     Path("bad.jpg").write_bytes(b"bad")
+    Path("door.jpg").write_bytes(b"question")
     with rest_server(reply) as url:
         assert run(monkeypatch, "predict", "model", "[bold]photo.jpg", "--url", url) == 0
         shown = capsys.readouterr().out
         assert "[bold]photo.jpg" in shown
         assert "[animal]" in shown
         assert "0.98" in shown
+        assert run(monkeypatch, "predict", "model", "door.jpg", "--url", url) == 0
+        shown = capsys.readouterr().out
+        assert "0.87" in shown
+        assert "It is." not in shown  # the class and the confidence, not the whole reply
         assert run(monkeypatch, "predict", "model", "[bold]photo.jpg", "bad.jpg", "--url", url) == 1
         assert "error: undecodable: cut [/short]" in capsys.readouterr().out
         assert run(monkeypatch, "predict", "model", "[bold]photo.jpg", "bad.jpg", "--url", url, "--json") == 1

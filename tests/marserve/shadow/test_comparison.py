@@ -51,6 +51,8 @@ def answered(body: Any, status: int | str = 200) -> Answer:
     [
         ({"label": "cat"}, {"label": "cat"}, AGREES),
         ({"label": "cat"}, {"label": "dog"}, LABEL),
+        ({"predicted_class": "a", "message": "x"}, {"predicted_class": "a", "message": "y"}, AGREES),
+        ({"predicted_class": "a", "message": "x"}, {"predicted_class": "b", "message": "x"}, LABEL),
         ({"label": "cat", "confidence": 0.9}, {"label": "cat", "confidence": 0.1}, AGREES),
         ({"label": "cat", "remark": "a"}, {"label": "cat", "remark": "b"}, AGREES),
         ({"label": "cat"}, {"label": None}, LABEL),
