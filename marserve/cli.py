@@ -126,14 +126,19 @@ def predict(
     ],
     use_grpc: Annotated[bool, typer.Option("--grpc", help="Over gRPC instead of REST.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line per file instead of a table.")] = False,
+    output: Annotated[
+        Path, typer.Option(help="Folder for the images of models that answer with one.", file_okay=False)
+    ] = Path(),
     url: Annotated[str, typer.Option(help="The server's REST address.")] = "http://127.0.0.1:8080",
     grpc_address: Annotated[str, typer.Option(help="The server's gRPC address.")] = "127.0.0.1:7070",
 ) -> None:
     """Send files to a running server and print its answers; exit code 1 if any failed.
 
+    An answer that is an image is written to FILE_MODEL.jpeg; with --json, and over gRPC, all answers are JSON.
+
     A key for an edge is taken from the environment, MARSERVE_KEY: what is on a command line others can see.
     """
-    from marserve.client import Client, GrpcClient, RestClient
+    from marserve.client import ANY, JSON, Answer, Client, GrpcClient, RestClient
 
     key = os.environ.get("MARSERVE_KEY", "")
     client: Client = GrpcClient(grpc_address, key) if use_grpc else RestClient(url, key)
@@ -142,13 +147,18 @@ def predict(
     try:
         with client:
             for file in files:
-                answer = client.predict(name, _read(file))
+                answer = client.predict(name, _read(file), JSON if as_json else ANY)
+                saved = output / f"{file.stem}_{name}.{answer.media_type.partition('/')[2]}"
+                if answer.content and (reason := _not_written(saved, answer.content)):
+                    answer = Answer({}, reason)
                 failed = failed or bool(answer.error)
                 if as_json:
                     failure = {"failed": answer.error} if answer.error else {}
                     print(json.dumps({"file": str(file), **answer.body, **failure}))
                 elif answer.error:
                     table.add_row(plain(file), plain(f"error: {answer.error}"), "")
+                elif answer.content:
+                    table.add_row(plain(file), plain(f"written to {saved}"), "")
                 elif label := answer.body.get("label", answer.body.get("predicted_class")):
                     table.add_row(
                         plain(file),
@@ -204,17 +214,19 @@ def evaluate(
         typer.Option(
             "--data_dir",
             "--data-dir",
-            help="Images: <group>/<class>/*.jpg|png|webp, or <group>/* alone. Movements: human/ and bot_<family>/.",
+            help="Images: <group>/<class>/*.jpg|png|webp, or <group>/* alone. Movements: human/ and bot_<family>/. "
+            "Faces: images, and dlib's *.xml with their boxes.",
         ),
     ],
     model_store: Annotated[Path, typer.Option(help="Folder with .mar archives.")] = Path("model_store"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object with every figure.")] = False,
 ) -> None:
-    """Score a model on labelled images or movements, without a server: with the very answers that one would give."""
+    """Score a model on labelled images, movements or faces, without a server: with the answers that one would give."""
     from marserve import evaluate as images
+    from marserve import evaluate_faces as faces
     from marserve import evaluate_movements as movements
     from marserve import evaluate_retrieval as retrieval
-    from marserve import report, report_movements, report_retrieval
+    from marserve import report, report_faces, report_movements, report_retrieval
     from marserve.archive import find_archives, read_archive
     from marserve.photos import CLASSIFIERS, EMBEDDING
 
@@ -222,6 +234,7 @@ def evaluate(
         **dict.fromkeys(CLASSIFIERS, (images.evaluate, report.print_report)),
         **dict.fromkeys(movements.TASKS, (movements.evaluate, report_movements.print_report)),
         EMBEDDING: (retrieval.evaluate, report_retrieval.print_report),
+        faces.TASK: (faces.evaluate, report_faces.print_report),
     }
     archive = read_archive(Path(name)) if name.endswith(".mar") else find_archives(model_store, [name])[0]
     task = str(archive.handler.get("task", "nothing that marserve knows"))
@@ -278,6 +291,18 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise MarserveError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _not_written(path: Path, content: bytes) -> str:
+    """Why it could not be; what is there already stays."""
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+    except FileExistsError:
+        return f"{path} exists already: move it, or choose another folder with --output"
+    except OSError as error:
+        return f"cannot write {path}: {error.strerror}"
+    return ""
 
 
 def main() -> None:
