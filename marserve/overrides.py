@@ -65,10 +65,15 @@ def obeys_network(archive: Archive) -> bool:
     return "entry.py" in archive.files and ENVIRONMENT.encode() in archive.read("entry.py")
 
 
-def find_overrides(folder: Path, archives: Sequence[Archive]) -> dict[str, Overrides]:
-    """By model, those that `folder` has for any of the archives and that change something. Raises MarserveError."""
+def check_folder(folder: Path) -> None:
+    """Raises MarserveError where there is none."""
     if not folder.is_dir():
         raise MarserveError(f"{folder} is no folder with overrides")
+
+
+def find_overrides(folder: Path, archives: Sequence[Archive]) -> dict[str, Overrides]:
+    """By model, those that `folder` has for any of the archives and that change something. Raises MarserveError."""
+    check_folder(folder)
     found = {}
     for archive in archives:
         path = folder / f"{archive.name}{SUFFIX}"
