@@ -81,7 +81,10 @@ def serve(
     from handlers.pool import Pool
     from marserve import serve as module
     from marserve.durations import seconds
+    from marserve.overrides import check_folder
 
+    if overrides:
+        check_folder(overrides)
     if pool is not None:
         try:
             Pool(pool)

@@ -30,6 +30,10 @@ class Failure:
         return f"{self.model} {self.version}" if self.model else self.archive
 
     @property
+    def line(self) -> str:
+        return f"{MARK} {self.what}: {plain(self.reason)}"
+
+    @property
     def message(self) -> str:
         """The reason by itself, as an error has it."""
         return f"{self.model} {self.reason}" if self.model else self.reason
@@ -38,7 +42,7 @@ class Failure:
 def tell_failures(failures: Iterable[Failure]) -> None:
     """A line on standard error for each."""
     for failure in failures:
-        tell_failed(f"{MARK} {failure.what}: {plain(failure.reason)}")
+        tell_failed(failure.line)
 
 
 def tell_failed(line: str) -> None:

@@ -61,6 +61,11 @@ class Health:
         self._failed |= {failure.what: failure for failure in failed}
         self._phase = "serving"
 
+    @property
+    def failed(self) -> tuple[Failure, ...]:
+        """What is not served since it has failed."""
+        return tuple(self._failed.values())
+
     def drain(self) -> None:
         """This server is about to end."""
         self._phase = "draining"

@@ -84,10 +84,8 @@ class Loading:
         """With another version as the default, where there is one that has not failed. Raises MarserveError."""
         name, version = archive.name, archive.version
         failed = {version, *(failure.version for failure in self._failures if failure.model == name)}
-        default = any(
-            (one.model, one.version, one.default) == (name, version, True) for one in self._management.versions()
-        )
-        if default and (other := self._plan.default_without(name, failed)):
+        defaults = {one.model: one.version for one in self._management.versions() if one.default}
+        if defaults.get(name) == version and (other := self._plan.default_without(name, failed)):
             self._management.set_default(name, other)
         try:
             self._management.unregister(name, version)

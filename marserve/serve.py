@@ -24,7 +24,7 @@ from marserve.errors import MarserveError
 from marserve.failures import MARK, tell_failed
 from marserve.health import Health
 from marserve.metrics_page import MetricsPage
-from marserve.overrides import check_folder, find_overrides, settings
+from marserve.overrides import find_overrides, settings
 from marserve.pages import Pages
 from marserve.rundir import RunDir
 from marserve.rundir import State as RunState
@@ -80,8 +80,6 @@ def serve(options: Options) -> None:
             find_overrides(options.overrides, [archive])
         return archive
 
-    if options.overrides:
-        check_folder(options.overrides)
     first = planned(options.models, None if fresh else state.read(), admit_with_overrides)
     archives = first.archives
     overrides = find_overrides(options.overrides, archives) if options.overrides else {}
@@ -96,7 +94,7 @@ def serve(options: Options) -> None:
     try:
         if trusted:
             shutil.copyfile(trusted, rundir.trusted)
-        known = RunState(os.getpid(), ready=False, grace=grace, **_paths(options, state))
+        known = _known(options, grace, state)
         rundir.write_state(known)
         behind = replace(listening, metrics=free_loopback())
         plain = {(one.name, one.version): settings(one, overrides, properties) for one in archives}
@@ -127,8 +125,10 @@ def serve(options: Options) -> None:
                     if keeper.failure:
                         print(f"note: what is served is not kept for the next start: {keeper.failure}", flush=True)
                     with _edge(options, listening, edge_deaths) as edge:
-                        rundir.write_state(replace(known, ready=True))
                         while not stopping:
+                            now = replace(known, ready=True, failed=health.failed)
+                            if now != known:
+                                rundir.write_state(known := now)
                             server.tend(stopping)
                             if edge and not stopping:
                                 edge.tend()
@@ -146,9 +146,10 @@ def serve(options: Options) -> None:
         rundir.remove(keep_logs=failed)
 
 
-def _paths(options: Options, state: StateFile) -> dict[str, str]:
+def _known(options: Options, grace: float, state: StateFile) -> RunState:
+    """What other commands get to know of it before it is ready."""
     overrides = str(options.overrides.resolve()) if options.overrides else ""
-    return {"model_store": str(options.model_store.resolve()), "overrides": overrides, "kept": str(state.path)}
+    return RunState(os.getpid(), False, grace, str(options.model_store.resolve()), overrides, str(state.path))
 
 
 def _edge(options: Options, listening: Addresses, deaths: Deaths) -> AbstractContextManager[child.Edge | None]:
