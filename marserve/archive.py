@@ -88,10 +88,10 @@ def read_archive(path: Path) -> Archive:
                     raise TypeError("handler.example.file and handler.pool must be text")
                 changed = _changed(archive)
             name, version = model["modelName"], str(model["modelVersion"])
-            if manifest.get("runtime") not in _RUNTIMES:  # it would keep TorchServe from restoring others, too
-                raise MarserveError(f"{path}: the manifest's runtime must be one of {', '.join(_RUNTIMES)}")
             if not (_NAME.fullmatch(name) and _NAME.fullmatch(version)):
                 raise MarserveError(f"{path}: model name {name!r} or version {version!r} has odd characters")
+            if manifest.get("runtime") not in _RUNTIMES:  # it would keep TorchServe from restoring others, too
+                raise MarserveError(f"{path}: the manifest's runtime must be one of {', '.join(_RUNTIMES)}")
             return Archive(path, name, version, config, handler, metadata, files, changed)
     except FileNotFoundError:
         raise MarserveError(f"{path} does not exist") from None

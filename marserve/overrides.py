@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,18 @@ def find_overrides(folder: Path, archives: Sequence[Archive]) -> dict[str, Overr
         if path.exists() and (overrides := read_overrides(path, archive)):
             found[archive.name] = overrides
     return found
+
+
+def with_overrides(read: Callable[[Path], Archive], folder: Path | None) -> Callable[[Path], Archive]:
+    """As `read`, which is to raise MarserveError also for an archive that its overrides in that folder do not fit."""
+
+    def checked(path: Path) -> Archive:
+        archive = read(path)
+        if folder:
+            find_overrides(folder, [archive])
+        return archive
+
+    return checked
 
 
 def read_overrides(path: Path, archive: Archive) -> Overrides:

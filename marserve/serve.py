@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,17 +19,15 @@ from marserve.boot.slots import Slots
 from marserve.deaths import Deaths
 from marserve.draining import Drain
 from marserve.edge import child
-from marserve.errors import MarserveError
 from marserve.failures import MARK, tell_failed
 from marserve.health import Health
 from marserve.metrics_page import MetricsPage
-from marserve.overrides import find_overrides, settings
+from marserve.overrides import find_overrides, settings, with_overrides
 from marserve.pages import Pages
-from marserve.rundir import RunDir
-from marserve.rundir import State as RunState
+from marserve.rundir import RunDir, State
 from marserve.server import Server
 from marserve.settings import DEFAULT_PORT, Addresses, addresses, check_free, free_loopback, read_properties
-from marserve.state import Keeper, Plan, State, StateFile, plan
+from marserve.state import Keeper, StateFile, plan
 from marserve.summary import summary, write_examples
 from marserve.torchserve import Setup
 from marserve.trust import admission
@@ -67,20 +64,9 @@ def serve(options: Options) -> None:
     fresh = options.fresh or bool(options.models) or "models" in properties
     trusted = admission.required(properties, options.config)
     admit = partial(admission.admit, trusted=trusted)
-
-    def planned(names: list[str], state: State | None, read: Callable[[Path], Archive]) -> Plan:
-        found = plan(options.model_store, names, state, read)
-        if options.strict and found.failures:
-            raise MarserveError(found.failures[0].message)
-        return found
-
-    def admit_with_overrides(path: Path) -> Archive:
-        archive = admit(path)
-        if options.overrides:
-            find_overrides(options.overrides, [archive])
-        return archive
-
-    first = planned(options.models, None if fresh else state.read(), admit_with_overrides)
+    planned = partial(plan, options.model_store, strict=options.strict)
+    checked = with_overrides(admit, options.overrides)
+    first = planned(options.models, None if fresh else state.read(), checked)
     archives = first.archives
     overrides = find_overrides(options.overrides, archives) if options.overrides else {}
     grace = options.grace
@@ -146,10 +132,10 @@ def serve(options: Options) -> None:
         rundir.remove(keep_logs=failed)
 
 
-def _known(options: Options, grace: float, state: StateFile) -> RunState:
+def _known(options: Options, grace: float, state: StateFile) -> State:
     """What other commands get to know of it before it is ready."""
     overrides = str(options.overrides.resolve()) if options.overrides else ""
-    return RunState(os.getpid(), False, grace, str(options.model_store.resolve()), overrides, str(state.path))
+    return State(os.getpid(), False, grace, str(options.model_store.resolve()), overrides, str(state.path))
 
 
 def _edge(options: Options, listening: Addresses, deaths: Deaths) -> AbstractContextManager[child.Edge | None]:

@@ -168,16 +168,18 @@ class Keeper:
 
 
 def plan(
-    model_store: Path, names: list[str], state: State | None, read: Callable[[Path], Archive] = read_intact
+    model_store: Path,
+    names: list[str],
+    state: State | None,
+    read: Callable[[Path], Archive] = read_intact,
+    strict: bool = False,
 ) -> Plan:
     """The archives named, or all; with a state, those of them that were served, as they were, and those that are new.
 
-    Raises MarserveError as `sort_out` does, and where all of them are refused.
+    Raises MarserveError as `sort_out` does, and where all of them are refused, with `strict` where any is.
     """
     if state is None:
-        archives, failures = sort_out(model_store, names, read)
-        if not archives:
-            raise nothing_left(failures)
+        archives, failures = _some(sort_out(model_store, names, read), strict)
         return Plan(archives, failures=failures)
     paths = {path.name: path for path in sorted(model_store.glob("*.mar")) if not names or path.name in names}
     if names and not paths:
@@ -189,9 +191,7 @@ def plan(
         raise MarserveError(f"every model of {model_store} was unregistered: --fresh serves them all again")
     # What was served comes first: it is another file with the same version that is refused.
     wanted = sorted((path for path in paths.values() if path not in left_out), key=lambda path: path.name not in same)
-    found, failures = sort_out(model_store, [path.stem for path in wanted], read)
-    if not found:
-        raise nothing_left(failures)
+    found, failures = _some(sort_out(model_store, [path.stem for path in wanted], read), strict)
     own = {archive.path.name: archive for archive in found}
     served = [kept for kept in known if kept.archive in own]
     archives = [archive for archive in found if archive.path.name not in same]
@@ -209,6 +209,14 @@ def plan(
     said += [f"without {name}, which is gone" for name in sorted(gone)]
     settings = {(kept.model, kept.version): kept.settings for kept in served}
     return Plan(archives, settings, defaults, left_out, list(filter(None, said)), failures, state)
+
+
+def _some(found: tuple[list[Archive], list[Failure]], strict: bool) -> tuple[list[Archive], list[Failure]]:
+    """Raises MarserveError where there is nothing among it to serve; with `strict` for the first that was refused."""
+    archives, failures = found
+    if not archives or (strict and failures):
+        raise nothing_left(failures[:1] if strict else failures)
+    return found
 
 
 def digest(path: Path) -> str:
