@@ -66,16 +66,25 @@ def serve(
     grace: Annotated[
         str, typer.Option(help="How long an end waits for requests in flight; a second signal cuts it short.")
     ] = "20s",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Start nothing if any model fails, instead of serving the others.")
+    ] = False,
     edge: Annotated[Path | None, typer.Option(help="Put an edge with these settings before it (edge.yaml).")] = None,
     edge_port: Annotated[int | None, typer.Option(min=1100, max=65000, help="The edge's REST port.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when ready; `marserve stop` ends it.")] = False,
 ) -> None:
-    """Start TorchServe with the archives of a model store and wait until every worker has answered."""
+    """Start TorchServe with the archives of a model store and wait until every worker has answered.
+
+    A model that fails costs only itself: it is told on standard error, and the others are served.
+    """
     from handlers.errors import SpecError
     from handlers.pool import Pool
     from marserve import serve as module
     from marserve.durations import seconds
+    from marserve.overrides import check_folder
 
+    if overrides:
+        check_folder(overrides)
     if pool is not None:
         try:
             Pool(pool)
@@ -88,7 +97,7 @@ def serve(
         raise MarserveError("--overrides and --no-overrides exclude each other")
     folder = None if no_overrides else overrides or model_store
     waiting = seconds(grace, "--grace", 0, 3600)
-    options = module.Options(model_store, config, port, names, pool, folder, waiting, fresh, edge, edge_port)
+    options = module.Options(model_store, config, port, names, pool, folder, waiting, fresh, edge, edge_port, strict)
     (module.detach if detach else module.serve)(options)
 
 
