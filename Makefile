@@ -40,8 +40,10 @@ mlflow: .venv-dev/dev.txt ## serve the page with all trainings on 127.0.0.1:5000
 	--backend-store-uri sqlite:///mlflow.db $(ARGS)
 
 STORE ?= model_store
+# What has a recipe and a spec.
+MODEL_NAMES = $(filter $(patsubst export/specs/%.yaml,%,$(wildcard export/specs/*)),$(patsubst training/recipes/%.yaml,%,$(wildcard training/recipes/*)))
 models: .venv-dev/dev.txt ## train MODEL=digit by its recipe on DATA=images and make STORE=model_store/digit.mar (ARGS=--resume; EXPORT_ARGS)
-	@$(if $(MODEL),,$(error MODEL=NAME is missing: $(patsubst training/recipes/%.yaml,%,$(wildcard training/recipes/*.yaml))))
+	@$(if $(filter $(MODEL),$(MODEL_NAMES)),,$(error MODEL must be one of $(MODEL_NAMES)))
 	@$(DEV)/python training/train_image.py --recipe training/recipes/$(MODEL).yaml --data_dir $(DATA) --output_dir $(MODELS)/$(MODEL) $(ARGS)
 	@$(DEV)/python -m export $(MODEL) --checkpoint $(MODELS)/$(MODEL)/best_model.pth --data_dir $(DATA) --output_dir $(STORE) $(EXPORT_ARGS)
 

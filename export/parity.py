@@ -58,9 +58,10 @@ def check_parity(
         bad = ~(difference <= tolerance) | differs
         if bad.any():
             index = furthest(difference, bad)
+            row = int(np.nan_to_num(np.abs(got[index] - expected[index]), nan=np.inf).max(axis=1).argmax())
             raise ExportError(
                 f"parity fails at batch {batch} for {int(bad.sum())} of {len(names)} inputs; worst is {names[index]}: "
-                f"PyTorch {expected[index][0].round(5).tolist()}, ONNX {got[index][0].round(5).tolist()} "
+                f"PyTorch {expected[index][row].round(5).tolist()}, ONNX {got[index][row].round(5).tolist()} "
                 f"(tolerance {tolerance:g})"
             )
         worst = max(worst, float(difference.max()))

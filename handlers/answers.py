@@ -51,17 +51,21 @@ def _differences(recorded: Any, found: Any, tolerance: float, where: str) -> Ite
 
 def _is_ranking(value: Any) -> bool:
     """A list of labels with their probabilities, the likeliest first."""
-    return isinstance(value, list) and all(isinstance(e, dict) and e.keys() == {"label", "probability"} for e in value)
+    return isinstance(value, list) and all(
+        isinstance(entry, dict)
+        and entry.keys() == {"label", "probability"}
+        and (type(entry["label"]), _TYPES.get(type(entry["probability"]))) == (str, "number")
+        for entry in value
+    )
 
 
 def _ranked_differently(recorded: Any, found: Any, tolerance: float, where: str) -> Iterator[str]:
     """Label by label: which of two that are nearly as likely comes first is the machine's. One that is missing is at
     most as likely as the last."""
-    probabilities = {entry["label"]: entry["probability"] for entry in found}
-    for index, entry in enumerate(recorded):
-        label = entry["label"]
-        probability = probabilities.get(label, min(probabilities.values()))
-        yield from _differences(entry["probability"], probability, tolerance, f"{where}[{index}].{label}")
+    sides = [{entry["label"]: entry["probability"] for entry in ranking} for ranking in (recorded, found)]
+    for label in sides[0] | sides[1]:
+        before, now = (side.get(label, min(side.values())) for side in sides)
+        yield from _differences(before, now, tolerance, f"{where}.{label}")
 
 
 def _mismatches(form: Any, value: Any, where: str) -> Iterator[str]:

@@ -75,8 +75,10 @@ def ensemble_classification(body: Mapping[str, Any], request: bytes) -> str:  # 
         return "the probabilities in 'top' are none"
     if probabilities != sorted(probabilities, reverse=True):
         return "'top' does not begin with the most probable label"
-    if body.get("label") != top[0].get("label") or body.get("confidence") != probabilities[0]:
-        return "'label' and 'confidence' are not the first of 'top'"
+    if not isinstance(body.get("label"), str) or body["label"] != top[0].get("label"):
+        return "'label' is not the first of 'top'"
+    if body.get("confidence") != probabilities[0]:
+        return "'confidence' is not the first probability of 'top'"
     return "" if _is_probability(agreement) else "'agreement' is no number from 0 to 1"
 
 

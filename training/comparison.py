@@ -131,7 +131,7 @@ def _cell(key: str, values: Sequence[Any]) -> str:
 def _seconds(folder: Path, meta: Mapping[str, Any]) -> float:
     """Median of an epoch's time; of an ensemble, of all its networks together."""
     metas = [json.loads((folder / one["folder"] / META).read_text()) for one in meta.get("networks", [])] or [meta]
-    return sum(statistics.median(one["epoch_seconds"]) for one in metas)
+    return sum(float(statistics.median(one["epoch_seconds"])) for one in metas)
 
 
 @torch.inference_mode()

@@ -87,6 +87,34 @@ def write_embedding(path: Path, weight: float = 1.0) -> Path:
     return path
 
 
+def write_ensemble(path: Path, weights: Sequence[Sequence[float]]) -> Path:
+    """uint8 (batch, side, side, 3) -> `members` (batch, networks, 3): softmax of the mean colour times each network's
+    weights for red, green and blue; `probabilities` (batch, 3): their mean."""
+    constants = {"axes": np.array([1, 2]), "middle": np.array([1])}
+    constants |= {"weights": np.array(weights, np.float32) / 255}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["float", "axes"], ["colour"], keepdims=0),
+            helper.make_node("Unsqueeze", ["colour", "middle"], ["one"]),
+            helper.make_node("Mul", ["one", "weights"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["members"], axis=-1),
+            helper.make_node("ReduceMean", ["members", "middle"], ["probabilities"], keepdims=0),
+        ],
+        "ensemble",
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", SIDE, SIDE, 3])],
+        [
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 3]),
+            helper.make_tensor_value_info("members", TensorProto.FLOAT, ["batch", len(weights), 3]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
+
+
 def write_scorer(path: Path, weights: Sequence[float], bias: float = 0.0, output: str = "human") -> Path:
     """float32 (batch, features) -> sigmoid(features @ weights + bias), (batch, 1)."""
     graph = helper.make_graph(

@@ -50,6 +50,28 @@ def test_differences(changes: dict[str, Any], said: str) -> None:
     assert bool(found) == bool(said)
 
 
+def ranking(**probabilities: float) -> dict[str, Any]:
+    return {"top": [{"label": label, "probability": p} for label, p in probabilities.items()]}
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (ranking(a=0.6, c=0.2, b=0.19), ""),  # two that are nearly as likely
+        (ranking(a=0.6, b=0.2, d=0.19), ""),  # the last of several that are
+        (ranking(a=0.6, b=0.05, c=0.04), "top.b 0.05 instead of 0.2, give or take 0.1"),
+        (ranking(b=0.6, a=0.2, c=0.19), "top.a 0.2 instead of 0.6, give or take 0.1"),
+        (ranking(d=0.6, b=0.2, c=0.19), "top.a 0.19 instead of 0.6, give or take 0.1"),
+        (ranking(a=0.6, b=0.2), "top "),
+        ({"top": [{"label": "a"}] * 3}, "top[0] "),
+    ],
+)
+def test_a_ranking_is_compared_label_by_label(found: dict[str, Any], said: str) -> None:
+    recorded = ranking(a=0.6, b=0.2, c=0.19)
+    assert difference(recorded, found, 0.1).startswith(said)
+    assert bool(difference(recorded, found, 0.1)) == bool(difference(found, recorded, 0.1)) == bool(said)
+
+
 @given(any_answer.filter(lambda answer: "[]" not in str(answer)))
 def test_a_form_is_that_of_its_answer(answer: Any) -> None:
     assert form_of(form_of(answer)) == form_of(form_of(form_of(answer)))

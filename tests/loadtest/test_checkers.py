@@ -18,7 +18,19 @@ json_values = st.recursive(
     max_leaves=10,
 )
 fields = st.sampled_from(
-    ["label", "confidence", "probabilities", "images", "predictions", "error", "data", "group", "embedding", "dim"]
+    [
+        "label",
+        "confidence",
+        "probabilities",
+        "images",
+        "predictions",
+        "error",
+        "data",
+        "group",
+        "embedding",
+        "dim",
+        "top",
+    ]
 )
 
 
@@ -81,6 +93,31 @@ def test_digits(changes: dict[str, Any], reason: str) -> None:
     probabilities = {str(digit): 0.91 if digit == 4 else 0.01 for digit in range(10)}
     body = {"digit": 4, "confidence": 0.91, "probabilities": probabilities, "label": 9} | changes
     assert check("digit_recognition", body) == reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, ""),
+        ({"label": "mould"}, "'label' is not the first of 'top'"),
+        ({"label": None}, "'label' is not the first of 'top'"),
+        ({"confidence": 0.5}, "'confidence' is not the first probability of 'top'"),
+        ({"agreement": 1.5}, "'agreement' is no number from 0 to 1"),
+        ({"agreement": None}, "'agreement' is no number from 0 to 1"),
+        ({"top": []}, "no list of labels in 'top'"),
+        ({"top": [1]}, "no list of labels in 'top'"),
+        ({"top": [{"label": "tear"}]}, "the probabilities in 'top' are none"),
+        ({"top": [{"label": "tear", "probability": 0.6}] * 2}, "the probabilities in 'top' are none"),
+        (
+            {"top": [{"label": "tear", "probability": 0.1}, {"label": "mould", "probability": 0.6}]},
+            "'top' does not begin with the most probable label",
+        ),
+    ],
+)
+def test_ensembles(changes: dict[str, Any], reason: str) -> None:
+    top = [{"label": "tear", "probability": 0.6}, {"label": "mould", "probability": 0.3}]
+    body = {"label": "tear", "confidence": 0.6, "top": top, "agreement": 0.666667} | changes
+    assert check("ensemble_classification", body) == reason
 
 
 @settings(deadline=None)

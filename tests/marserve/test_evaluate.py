@@ -18,7 +18,7 @@ from handlers.tasks import Item, Task
 from marserve.archive import read_archive
 from marserve.errors import MarserveError
 from marserve.evaluate import Evaluation, evaluate
-from marserve.photos import BATCH, Photo, answers, scan
+from marserve.photos import BATCH, Photo, answers, predicted, probabilities, scan
 from tests.e2e.archives import read_files, with_handler, write_archive
 from tests.export.models import ROOT, flat, load, unpack
 from tests.handlers.networks import LABELS, write_classifier
@@ -293,3 +293,11 @@ def test_a_model_that_fails(tmp_path: Path) -> None:
 def test_each_label_may_have_its_own_layout(tmp_path: Path) -> None:
     folder = fill(tmp_path, {"a/1.webp": b"", "b/c/2.jpeg": b"", "b/d/.e/3.jpg": b""})
     assert scan(folder, ["a", "b"]) == [Photo(folder / "a/1.webp", "a", ""), Photo(folder / "b/c/2.jpeg", "b", "c")]
+
+
+def test_a_reply_with_the_likeliest_labels_alone() -> None:
+    top = [{"label": "b", "probability": 0.5}, {"label": "d", "probability": 0.3}]
+    assert predicted({"top": top}) == "b"
+    assert probabilities({"top": top}, "abcd") == pytest.approx([0.1, 0.5, 0.1, 0.3])
+    assert probabilities({"top": top}, "bd") == [0.5, 0.3]
+    assert probabilities({"probabilities": {"a": 0.25, "b": 0.75}}, "ba") == [0.75, 0.25]
