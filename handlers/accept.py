@@ -56,7 +56,7 @@ def choose(header: str | None, offers: Sequence[str]) -> str:
 
 def _ranges(header: str) -> Iterator[_Range]:
     for element in _ELEMENT.findall(header):
-        name, *parameters = (part.strip(" \t").lower() for part in _PARAMETER.findall(element))
+        name, *parameters = (part.strip(" \t").lower() for part in _PARAMETER.findall(element) or [""])
         found = _RANGE.fullmatch("*/*" if name == "*" else name)  # a lone * is an old way to write it
         weight = next((value for key, _, value in (p.partition("=") for p in parameters) if key.strip() == "q"), "1")
         if found and _WEIGHT.fullmatch(weight.strip()) and not (found[1] == "*" != found[2]):

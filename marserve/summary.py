@@ -14,6 +14,8 @@ from marserve.rundir import RunDir
 from marserve.settings import Addresses
 from marserve.state import Plan
 
+IMAGES = ("face_mosaic",)  # tasks that reply with an image, which is nothing for a terminal
+
 
 def write_examples(archives: list[Archive], rundir: RunDir) -> None:
     """Unpack the example files, so that the printed commands can be pasted as they are."""
@@ -66,4 +68,6 @@ def _curl(archive: Archive, url: str, rundir: RunDir) -> str:
         command += ["-T", str(_example_path(archive, rundir))]
     else:
         command += ["-T", "FILE"]
+    if archive.handler.get("task") in IMAGES:
+        command += ["-o", f"{archive.name}.jpg"]
     return shlex.join(command)

@@ -201,6 +201,37 @@ def test_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captur
     assert lines[1]["failed"] == "undecodable: cut [/short]"
 
 
+def test_predict_of_a_model_that_answers_with_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """It is written beside nothing that is there already; JSON is asked for where JSON is to be printed."""
+    picture = b"\xff\xd8\xff pixels \xff\xd9"
+
+    def reply(request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        if request.headers["accept"] == "application/json":
+            return 200, {"content-type": "application/json"}, b'{"faces": [[1, 2, 3, 4]]}'
+        return 200, {"content-type": "image/jpeg"}, picture
+
+    monkeypatch.chdir(tmp_path)
+    Path("me.png").write_bytes(b"good")
+    Path("out").mkdir()
+    with rest_server(reply) as url:
+        assert run(monkeypatch, "predict", "mosaic", "me.png", "--url", url) == 0
+        assert "written to me_mosaic.jpeg" in capsys.readouterr().out
+        assert Path("me_mosaic.jpeg").read_bytes() == picture
+        Path("me_mosaic.jpeg").write_bytes(b"mine")
+        assert run(monkeypatch, "predict", "mosaic", "me.png", "--url", url) == 1
+        assert "error: me_mosaic.jpeg exists already" in capsys.readouterr().out
+        assert Path("me_mosaic.jpeg").read_bytes() == b"mine"
+        assert run(monkeypatch, "predict", "mosaic", "me.png", "--url", url, "--output", "out") == 0
+        assert Path("out", "me_mosaic.jpeg").read_bytes() == picture
+        assert run(monkeypatch, "predict", "mosaic", "me.png", "--url", url, "--output", "nowhere") == 1
+        capsys.readouterr()
+        assert run(monkeypatch, "predict", "mosaic", "me.png", "--url", url, "--json") == 0
+        assert json.loads(capsys.readouterr().out) == {"file": "me.png", "faces": [[1, 2, 3, 4]]}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["me.png", "me_mosaic.jpeg", "out"]
+
+
 @pytest.mark.parametrize("options", [["--url"], ["--grpc", "--grpc-address"]])
 def test_predict_without_a_server(
     options: list[str], archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
