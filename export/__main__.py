@@ -18,6 +18,7 @@ from typing import Any
 from export import selftest
 from export.behaviour import export_forest
 from export.card import fill_card
+from export.cascade import cascade_record, opencv_cascade
 from export.comparison import table
 from export.embedding import to_embedding
 from export.errors import ExportError
@@ -34,7 +35,13 @@ from handlers.pool import Pool
 from handlers.samples import read_samples
 
 EMBEDDING, CLASSIFIER = "image_embedding", "image_classification"  # tasks: the one is cut out of the other
-TRAINED = (CLASSIFIER, EMBEDDING, ENSEMBLE, "digit_recognition")  # of networks that training/train_image.py trains
+TRAINED = (
+    CLASSIFIER,
+    EMBEDDING,
+    ENSEMBLE,
+    "digit_recognition",
+    "yes_no",
+)  # of networks that training/train_image.py trains
 MAX_BYTES = 20 * 10**6  # a released archive lives in the repository
 
 
@@ -123,7 +130,7 @@ Parts = tuple[dict[str, Any], dict[str, Path]]  # the archive's metadata, and it
 
 
 def _from_parts(name: str, spec: ModelSpec, sources: Sources, scratch: Path) -> Parts:
-    """From a checkpoint, a pool, or both; completes the spec with what the training decided."""
+    """From a checkpoint, a pool, OpenCV's package; completes the spec with what the training decided."""
     metadata: dict[str, Any] = {}
     files: dict[str, Path] = {}
     if "network" in spec.handler:
@@ -149,11 +156,14 @@ def _from_parts(name: str, spec: ModelSpec, sources: Sources, scratch: Path) -> 
             raise ExportError(f"{name} needs --pool: a folder made by `marserve pool build` or `make pool`")
         files[spec.handler["pool"]] = sources.pool
         metadata["pool"] = _pool_record(sources.pool)
+    if cascade := spec.handler.get("cascade"):
+        files[cascade] = opencv_cascade(cascade)
+        metadata["cascade"] = cascade_record(files[cascade])
     return metadata, files
 
 
 def _from_archive(spec: ModelSpec, archive: Path, scratch: Path) -> Parts:
-    """Network, pool and records of an archive, which its digests vouch for; today's spec, card and handlers."""
+    """An archive's own files and records, which its digests vouch for; today's spec, card and handlers."""
     metadata, handler = unpack(archive, scratch)
     files: dict[str, Path] = {}
     task = spec.handler.get("task")
@@ -164,9 +174,10 @@ def _from_archive(spec: ModelSpec, archive: Path, scratch: Path) -> Parts:
         spec.handler |= {key: handler[key] for key in trained if key in handler}
         spec.handler["network"]["input_shape"] = handler["network"]["input_shape"]
         files[spec.handler["network"]["file"]] = scratch / handler["network"]["file"]
-    if "pool" in spec.handler and "pool" in handler:
-        files[spec.handler["pool"]] = scratch / handler["pool"]
-    if len(files) < ("network" in spec.handler) + ("pool" in spec.handler):
+    for part in ("pool", "cascade"):
+        if part in spec.handler and part in handler:
+            files[spec.handler[part]] = scratch / handler[part]
+    if len(files) < sum(part in spec.handler for part in ("network", "pool", "cascade")):
         raise ExportError(f"{archive} is of another kind of model: it lacks what the spec asks for")
     return metadata, files
 

@@ -34,7 +34,7 @@ class Precision:
 
 def check_kind(precision: Precision, name: str, handler: dict[str, Any]) -> None:
     """Raises ExportError for a model whose network has no such weights."""
-    if precision.kind != "float32" and handler.get("task") != "image_classification":
+    if precision.kind != "float32" and handler.get("task") not in ("image_classification", "yes_no"):
         task = str(handler.get("task"))
         what = f"for {task}" if "network" in handler else "a pool of images"
         what = "a forest: its splits are no weights" if task.startswith("trajectory") else what

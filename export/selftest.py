@@ -6,6 +6,7 @@ another one. So of many candidates those are taken that come nearest to reading 
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -49,7 +50,7 @@ class Kind:
     # Files that are asked beside the example, by name, made of it or of the other file.
     variants: Callable[[Path, Path], Iterator[tuple[str, bytes]]]
     # How far each number of an answer may move before the answer reads otherwise, and what it reads now.
-    margin: Callable[[Answer], float]
+    margin: Callable[[Answer, HandlerSpec], float]
     reading: Callable[[Answer], object]
 
 
@@ -102,12 +103,14 @@ def _answers(spec: HandlerSpec, pipeline: Pipeline, model: Path, folder: Path) -
     if example is None:
         request = spec.example.get("json")
         answer = rounded(ask(pipeline, json.dumps(request).encode())) if request else None
-        return [{"json": request, "answer": answer}] if answer and kind.margin(answer) >= BERTH * kind.tolerance else []
+        firm = answer and kind.margin(answer, spec) >= BERTH * kind.tolerance
+        return [{"json": request, "answer": answer}] if firm else []
     bodies = {example: (model / example).read_bytes()}
     bodies |= {f"{FOLDER}/{name}": body for name, body in kind.variants(model / example, model / spec.samples)}
     asked = [{"file": name, "answer": rounded(ask(pipeline, body))} for name, body in bodies.items()]
-    firm = [case for case in asked if kind.margin(case["answer"]) >= BERTH * kind.tolerance]
-    cases = _chosen(sorted(firm, key=lambda case: (case["file"] != example, kind.margin(case["answer"]))), kind)
+    margins = {case["file"]: kind.margin(case["answer"], spec) for case in asked}
+    firm = [case for case in asked if margins[case["file"]] >= BERTH * kind.tolerance]
+    cases = _chosen(sorted(firm, key=lambda case: (case["file"] != example, margins[case["file"]])), kind)
     for name in [case["file"] for case in cases if case["file"] != example]:
         (folder / FOLDER).mkdir(exist_ok=True)
         (folder / name).write_bytes(bodies[name])
@@ -144,6 +147,11 @@ def _samples(example: Path, samples: Path) -> Iterator[tuple[str, bytes]]:  # no
             yield f"{number}.png", sample.data
 
 
+def _boxes(example: Path, samples: Path) -> Iterator[tuple[str, bytes]]:  # noqa: ARG001
+    """The example again, for its boxes alone: another CPU may encode the hidden picture to other bytes."""
+    yield "boxes.json", json.dumps({"data": base64.b64encode(example.read_bytes()).decode(), "image": False}).encode()
+
+
 def _movements(example: Path, samples: Path) -> Iterator[tuple[str, bytes]]:  # noqa: ARG001
     """What programs make of the example's way."""
     person = points.read(json.loads(example.read_bytes()))
@@ -156,20 +164,27 @@ def _movements(example: Path, samples: Path) -> Iterator[tuple[str, bytes]]:  # 
             yield f"{family}_{number}.json", json.dumps({**axes, "pointer": made.pointer}).encode()
 
 
-def _lead(answer: Answer) -> float:
+def _lead(answer: Answer, spec: HandlerSpec) -> float:  # noqa: ARG001
     """Half of what the best label is ahead by: both may move."""
     second, best = sorted(answer["probabilities"].values())[-2:]
     return float(best - second) / 2
 
 
-def _unanimous_lead(answer: Answer) -> float:
+def _unanimous_lead(answer: Answer, spec: HandlerSpec) -> float:  # noqa: ARG001
     """Likewise, of an ensemble whose networks agree: of another, one network's own lead may be nothing."""
     first, second = (entry["probability"] for entry in answer["top"][:2])
     return float(first - second) / 2 if answer["agreement"] == 1 else 0.0
 
 
-def _from_threshold(score: str) -> Callable[[Answer], float]:
-    return lambda answer: float(abs(answer[score] - answer["threshold"]))
+def _lead_and_threshold(answer: Answer, spec: HandlerSpec) -> float:
+    """Of a question: what is valid may change as well."""
+    threshold = spec.question and spec.question.confidence_threshold
+    lead = _lead(answer, spec)
+    return lead if threshold is None else min(lead, float(abs(answer["confidence"] - threshold)))
+
+
+def _from_threshold(score: str) -> Callable[[Answer, HandlerSpec], float]:
+    return lambda answer, _: float(abs(answer[score] - answer["threshold"]))
 
 
 KINDS: Mapping[str, Kind] = {
@@ -177,11 +192,16 @@ KINDS: Mapping[str, Kind] = {
     "image_classification": Kind(0.02, _photographs, _lead, lambda answer: answer["label"]),
     "ensemble_classification": Kind(0.02, _photographs, _unanimous_lead, lambda answer: answer["label"]),
     "digit_recognition": Kind(0.02, _samples, _lead, lambda answer: answer["digit"]),
+    "yes_no": Kind(0.02, _photographs, _lead_and_threshold, lambda answer: answer["message"]),
     "tabular_classification": Kind(0.02, lambda *_: iter(()), _lead, lambda answer: answer["label"]),
     # Four of 80 trees. Features at a tree's limit may fall on its other side where sums are in another order.
     "trajectory_classification": Kind(0.05, _movements, _from_threshold("score"), lambda answer: answer["label"]),
     # A percentile: a tree of 200 moves it by less than a hundredth.
     "trajectory_anomaly": Kind(0.01, _movements, _from_threshold("anomaly"), lambda answer: answer["flagged"]),
+    # Pixels of a box, whose sides come in steps of a tenth. Boxes alone: no answer with a picture in it is recorded.
+    "face_mosaic": Kind(
+        4, _boxes, lambda answer, _: 0 if "image" in answer else math.inf, lambda answer: len(answer["faces"])
+    ),
     # Of a vector no number decides anything, and among as many another network's are off by several times this.
-    "image_embedding": Kind(0.01, _photographs, lambda _: math.inf, lambda answer: answer["dim"]),
+    "image_embedding": Kind(0.01, _photographs, lambda *_: math.inf, lambda answer: answer["dim"]),
 }

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from handlers import archive, interface, metrics, pipeline, selftest, spec
+from handlers.accept import JSON
+from handlers.options import from_headers
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,8 @@ WORKER_HEADER = "marserve-worker"
 # TorchServe's own: it puts "False" on every REST request, and behind that "True" on one to /explanations. A client's
 # header of this name comes before both; gRPC has none.
 EXPLAIN_HEADER = "explain"
+# What a client would like as a reply; gRPC has neither headers nor a content type, so its replies are JSON.
+ACCEPT, LOWER_ACCEPT = "Accept", "accept"
 # When a proxy in front got the request. TorchServe hands names over as they came, and proxies may lower-case them.
 REQUEST_START, LOWER_REQUEST_START = "X-Request-Start", "x-request-start"
 # Keys of handler.network that replace the archive's on this machine: {model: {key: value}} as JSON.
@@ -65,9 +69,13 @@ class Handler:
         began = time.time()
         requests = context.request_processor
         headers = [request.get_request_properties() for request in requests]
-        replies = self._pipeline(rows, [own.get(EXPLAIN_HEADER) == "True" for own in headers])
+        if options := self._pipeline.options:
+            rows = [from_headers(own, options) | row for row, own in zip(rows, headers, strict=True)]
+        replies = self._pipeline(rows, list(map(_wish, headers)))
         for request, own, reply in zip(requests, headers, replies, strict=True):
-            request.add_response_property("content-type", "application/json")
+            request.add_response_property("content-type", reply.media_type)
+            for name, value in reply.headers:
+                request.add_response_property(name, value)
             if own.get(WARM_UP_HEADER):
                 request.add_response_property(WORKER_HEADER, str(os.getpid()))
             if reply.status != 200:
@@ -81,6 +89,13 @@ class Handler:
             starts = [own.get(REQUEST_START) or own.get(LOWER_REQUEST_START) for own in headers]
             waits = [metrics.waited(start, began) if start else None for start in starts]
             self.metrics.observe(self._pipeline.stages.seconds, [reply.status for reply in replies], waits)
+
+
+def _wish(headers: Mapping[str, Any]) -> pipeline.Wish:
+    """What a request's headers ask for. A field of a form has a mapping under its name, not text."""
+    explain = headers.get(EXPLAIN_HEADER)
+    accept = JSON if explain is None else headers.get(ACCEPT) or headers.get(LOWER_ACCEPT)
+    return pipeline.Wish(explain == "True", accept if isinstance(accept, str) else None)
 
 
 def _settle() -> None:

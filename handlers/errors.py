@@ -29,6 +29,13 @@ class UndecodableError(RequestError):
     code = "undecodable"
 
 
+class NotAcceptableError(RequestError):
+    """None of the types that the request's `Accept` header names is on offer (406)."""
+
+    status = HTTPStatus.NOT_ACCEPTABLE
+    code = "not_acceptable"
+
+
 class TooLargeError(RequestError):
     """More bytes, pixels or items than the limits allow (413)."""
 
@@ -48,6 +55,13 @@ class InvalidContentError(RequestError):
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     code = "invalid_content"
+
+
+class NoFaceError(RequestError):
+    """A good picture, and no face in it (422)."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    code = "no_face"
 
 
 class InternalError(RequestError):

@@ -83,7 +83,8 @@ def decode(data: bytes, limits: Limits = Limits(), shorter_side: int = 1) -> Pix
     if kind == "image/jpeg" and shorter_side > 1:
         scale = next((s for s in (8, 4, 2) if min(width, height) >= 2 * s * shorter_side), 1)
     if width * height > limits.max_decoded_pixels * scale**2:
-        raise TooLargeError(f"{width}x{height} pixels are too many to decode: send a smaller picture, or a JPEG")
+        instead = ", or a JPEG" if kind != "image/jpeg" and shorter_side > 1 else ""
+        raise TooLargeError(f"{width}x{height} pixels are too many to decode: send a smaller picture{instead}")
     if has_alpha(data):
         return _decode_transparent(data)
     flags = cv2.IMREAD_COLOR_RGB | _REDUCED.get(scale, 0)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
 import orjson
 
 from handlers.errors import InvalidContentError, TooLargeError, UndecodableError
+from handlers.options import of_text
 
 FIELDS = ("data", "file", "body")
 MAX_INSTANCES = 100
@@ -31,11 +32,22 @@ class Payload(NamedTuple):
     many: bool
 
 
-def parse(row: Mapping[str, Any]) -> Payload:
-    """One request as TorchServe hands it over -> its instances.
+def parse(row: Mapping[str, Any], options: Collection[str] = ()) -> Payload:
+    """One request as TorchServe hands it over -> its instances. Fields with the names of options are laid into each of
+    them, unless it has that field itself: a file's bytes become `{"data": bytes, ...}` then.
 
     Raises InvalidContentError, TooLargeError or UndecodableError, which concern the request as a whole.
     """
+    if not options:
+        return _content(row)
+    given = {name: of_text(row[name]) for name in options if row.get(name) is not None}
+    instances, many = _content({name: value for name, value in row.items() if name not in options})
+    if unknown := sorted(row.keys() - {*FIELDS, *options})[:5]:
+        raise InvalidContentError(f"unknown fields {', '.join(map(repr, unknown))}; known: {', '.join(options)}")
+    return Payload([_laid(given, instance) for instance in instances] if given else instances, many)
+
+
+def _content(row: Mapping[str, Any]) -> Payload:
     value = next((row[name] for name in FIELDS if row.get(name) is not None), None)
     if value is None:
         names = ", ".join(repr(name) for name in sorted(row)[:5])
@@ -87,6 +99,8 @@ def binary(instance: Mapping[str, Any]) -> bytes:
     Raises InvalidContentError where there are none, UndecodableError where they are not base64.
     """
     text = instance.get("data", instance.get("b64"))
+    if isinstance(text, bytes):  # as `parse` lays options beside it; JSON has none
+        return text
     if not isinstance(text, str):
         raise InvalidContentError("""expected {"data": "<base64>"}""")
     if text.startswith("data:"):  # a data URL, as browsers make them
@@ -95,6 +109,12 @@ def binary(instance: Mapping[str, Any]) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise UndecodableError("'data' is not valid base64") from None
+
+
+def _laid(given: dict[str, Any], instance: Instance | InvalidContentError) -> Instance | InvalidContentError:
+    if isinstance(instance, InvalidContentError):
+        return instance
+    return given | (instance if isinstance(instance, dict) else {"data": instance})
 
 
 def _instance(element: Any) -> Instance | InvalidContentError:

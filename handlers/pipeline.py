@@ -20,11 +20,13 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from handlers import payload
-from handlers.errors import InvalidContentError, RequestError, SpecError
+from handlers import accept, payload
+from handlers.accept import JSON
+from handlers.errors import InvalidContentError, RequestError, SpecError, TooLargeError
 from handlers.guard import UNLIMITED, Budget, Unlimited, guard, too_long
 from handlers.metrics import Stages
 from handlers.network import Network
+from handlers.options import Options, check
 from handlers.pool import Pool
 from handlers.spec import HandlerSpec
 from handlers.tasks import Item, Row, Task, build_task
@@ -35,12 +37,26 @@ REQUEST_SECONDS = 0.5  # for decoding, and again for gathering and for encoding
 GATHERED = 32  # items that a task gathers at once; between two such chunks the budgets are looked at
 
 
-class Reply(NamedTuple):  # as Item and Payload: a tuple is made in half the time of a frozen dataclass
+# TorchServe takes no longer one (`max_response_size` in config.properties): its worker would be lost with it.
+MAX_REPLY_BYTES = 16 * 2**20
+
+
+class Wish(NamedTuple):  # as Item and Payload: a tuple is made in half the time of a frozen dataclass
+    """What a request asks for beside its payload; `accept` is the header of that name."""
+
+    explain: bool = False
+    accept: str | None = None
+
+
+class Reply(NamedTuple):
     status: HTTPStatus
     body: bytes
+    media_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 Answer = dict[str, Any] | RequestError
+_NO_WISH = Wish()
 
 
 class Pipeline:
@@ -53,6 +69,7 @@ class Pipeline:
         many = decode_threads > 1
         self._map: Callable[..., Iterator[Item | RequestError]]
         self._map = ThreadPoolExecutor(decode_threads, "decode").map if many else map
+        self._negotiates = task.media_types != (JSON,)
         self._gathers = type(task).gather is not Task.gather
         # What is gathered first needs all items, and where no network runs there is nothing to overlap with.
         self._overlaps = many and network is not None and not self._gathers
@@ -61,8 +78,10 @@ class Pipeline:
     @classmethod
     def load(cls, folder: Path, spec: HandlerSpec, gpu_id: int | None = None, pool: Path | None = None) -> Pipeline:
         """From an unpacked archive, with a pool for tasks that draw from one. Raises SpecError."""
-        if spec.samples:
-            spec = replace(spec, samples=str(folder / spec.samples))
+        inside: dict[str, Any] = {
+            name: str(folder / place) for name in ("samples", "cascade") if (place := getattr(spec, name))
+        }
+        spec = replace(spec, **inside)
         task = build_task(spec, Pool(pool) if pool else None)
         if spec.network is None:
             return cls(task, None, spec.decode_threads)
@@ -79,44 +98,60 @@ class Pipeline:
         """Of an answer, where the same request is never answered the same."""
         return self._task.form
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]], explain: Sequence[bool] | None = None) -> list[Reply]:
-        """Requests as TorchServe hands them over -> replies, in order; `explain` says which came to be explained."""
+    @property
+    def options(self) -> Options:
+        """What a request may set in fields beside its content."""
+        return self._task.options
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]], wishes: Sequence[Wish] | None = None) -> list[Reply]:
+        """Requests as TorchServe hands them over -> replies, in order. Errors, and lists of answers, are JSON."""
         self.stages.start()
-        payloads = [guard(payload.parse, row) for row in rows]
+        payloads = [guard(payload.parse, row, self.options) for row in rows]
         instances: list[payload.Instance | RequestError] = []
         budgets: list[Budget | Unlimited] = []
         asked: list[bool] = []
-        for parsed, ask in zip(payloads, explain or [False] * len(rows), strict=True):
+        media_types: list[str] = []
+        for index, wish in enumerate(wishes or [_NO_WISH] * len(rows)):
+            media_type = JSON
+            if self._negotiates:
+                payloads[index], media_type = self._negotiate(payloads[index], wish.accept)
+            parsed = payloads[index]
             if isinstance(parsed, payload.Payload):
                 instances += parsed.instances
                 budgets += [Budget(REQUEST_SECONDS) if parsed.many else UNLIMITED] * len(parsed.instances)
-                asked += [ask] * len(parsed.instances)
-        answers = map(_reply, self.answer(instances, budgets, asked))
+                asked += [wish.explain] * len(parsed.instances)
+                media_types += [media_type] * len(parsed.instances)
+        answers = map(_reply, self._answer(instances, budgets, asked, media_types))
         replies = []
         for parsed in payloads:
             if isinstance(parsed, RequestError):
                 replies.append(_reply(parsed))
             elif parsed.many:
                 bodies = b",".join(next(answers).body for _ in parsed.instances)
-                replies.append(Reply(HTTPStatus.OK, b'{"predictions":[' + bodies + b"]}"))
+                replies.append(_sendable(Reply(HTTPStatus.OK, b'{"predictions":[' + bodies + b"]}")))
             else:
-                replies.append(next(answers))
+                replies.append(_sendable(next(answers)))
         self.stages.end("encode")
         return replies
 
-    def answer(
+    def answer(self, instances: Sequence[payload.Instance | RequestError]) -> list[Answer]:
+        """Decode, gather, run and encode instances, without a limit; an instance that is an error already stays one.
+
+        An answer is explained where its instance says so.
+        """
+        count = len(instances)
+        answers = self._answer(instances, [UNLIMITED] * count, [False] * count, [JSON] * count)
+        return [answer for answer in answers if not isinstance(answer, Reply)]  # of JSON, all
+
+    def _answer(
         self,
         instances: Sequence[payload.Instance | RequestError],
-        budgets: Sequence[Budget | Unlimited] | None = None,
-        explain: Sequence[bool] | None = None,
-    ) -> list[Answer]:
-        """Decode, gather, run and encode instances; an instance that is an error already stays one.
-
-        `budgets` has the budget of the request that each instance came in; without them there is no limit. An answer
-        is explained where `explain` says so, or its instance.
-        """
-        budgets = budgets or [UNLIMITED] * len(instances)
-        wishes = list(map(_wish, instances, explain or [False] * len(instances)))
+        budgets: Sequence[Budget | Unlimited],
+        explain: Sequence[bool],
+        media_types: Sequence[str],
+    ) -> list[Answer | Reply]:
+        """`budgets` has the budget of the request that each instance came in. What is not to be JSON is rendered."""
+        wishes = list(map(_wish, instances, explain))
         items: list[Item | RequestError] = []
         decoded = self._map(self._decode, (instance for instance, _ in wishes), budgets)
         if self._overlaps:
@@ -130,20 +165,43 @@ class Pipeline:
         self.stages.end("run")
         for budget in set(budgets):
             budget.renew()
-        answers: list[Answer] = []
-        for item, budget, (_, explained) in zip(items, budgets, wishes, strict=True):
+        answers: list[Answer | Reply] = []
+        for item, budget, (_, explained), media_type in zip(items, budgets, wishes, media_types, strict=True):
             if isinstance(item, RequestError):
                 answers.append(item)
                 continue
             row = {} if item.array is None else next(rows)
-            encode = self._encode_and_explain if explained else self._task.encode
-            answers.append(row if isinstance(row, RequestError) else budget.guard(encode, item, row))
+            if isinstance(row, RequestError):
+                answers.append(row)
+            elif media_type == JSON or explained:  # an explanation has no place in anything else
+                encode = self._encode_and_explain if explained else self._task.encode
+                answers.append(budget.guard(encode, item, row))
+            else:
+                answers.append(budget.guard(self._render, item, row, media_type))
         return answers
+
+    def _negotiate(
+        self, parsed: payload.Payload | RequestError, header: str | None
+    ) -> tuple[payload.Payload | RequestError, str]:
+        """The request, or its error, and the type of its reply: of several instances it is always JSON."""
+        if isinstance(parsed, RequestError) or parsed.many:
+            return parsed, JSON
+        chosen = guard(accept.choose, header, self._task.media_types)
+        return (chosen, JSON) if isinstance(chosen, RequestError) else (parsed, chosen)
+
+    def _render(self, item: Item, row: Row, media_type: str) -> Reply:
+        body, headers = self._task.render(item, row, media_type)
+        return Reply(HTTPStatus.OK, body, media_type, tuple(headers.items()))
 
     def _decode(self, instance: payload.Instance | RequestError, budget: Budget | Unlimited) -> Item | RequestError:
         decoded: Item | RequestError
-        decoded = instance if isinstance(instance, RequestError) else budget.guard(self._task.decode, instance)
+        decoded = instance if isinstance(instance, RequestError) else budget.guard(self._checked, instance)
         return decoded
+
+    def _checked(self, instance: payload.Instance) -> Item:
+        if self.options and not isinstance(instance, bytes):
+            instance = check(instance, self.options)
+        return self._task.decode(instance)
 
     def _gather(self, items: list[Item | RequestError], budgets: Sequence[Budget | Unlimited]) -> None:
         """Put what the task gathers in the place of the items; where a chunk fails, each is tried alone."""
@@ -219,7 +277,20 @@ def _wish(instance: payload.Instance | RequestError, ask: bool) -> tuple[payload
     return {name: value for name, value in instance.items() if name != "explain"}, ask or wish
 
 
-def _reply(answer: Answer) -> Reply:
+def _sendable(reply: Reply) -> Reply:
+    if len(reply.body) <= MAX_REPLY_BYTES:
+        return reply
+    return _reply(
+        TooLargeError(
+            f"the reply would have {len(reply.body):,} bytes, and at most {MAX_REPLY_BYTES:,} are sent: "
+            "ask for less, or send less"
+        )
+    )
+
+
+def _reply(answer: Answer | Reply) -> Reply:
+    if isinstance(answer, Reply):
+        return answer
     if isinstance(answer, RequestError):
         return Reply(answer.status, _json(answer.body()))
     body = guard(_json, answer)  # no JSON: a NaN from the network, say

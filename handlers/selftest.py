@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from handlers.accept import JSON
 from handlers.answers import difference, mismatch
 from handlers.archive import SELFTEST
 from handlers.errors import SpecError
-from handlers.pipeline import Pipeline
+from handlers.pipeline import Pipeline, Wish
 
 
 def replay(folder: Path, pipeline: Pipeline) -> int:
@@ -47,7 +48,7 @@ def replay(folder: Path, pipeline: Pipeline) -> int:
 def ask(pipeline: Pipeline, body: bytes) -> Any:
     """The answer to one request, on the way that those of clients go. Raises SpecError for a refusal."""
     # One at a time: of a network that scales by a batch's range, an answer rests on what else is in the batch.
-    (reply,) = pipeline([{"body": body}])
+    (reply,) = pipeline([{"body": body}], [Wish(accept=JSON)])
     answer = json.loads(reply.body)
     if reply.status != 200:
         raise SpecError(f"the self-test fails: {reply.status.value} {answer['error']['message']}")

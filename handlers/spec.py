@@ -9,12 +9,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from handlers.errors import SpecError
 
 PROVIDERS = ("auto", "cpu", "cuda")
 MAX_DECODE_THREADS = 256
+_REPLY = ("confidence", "predicted_class", "is_valid", "probabilities", "message")  # to a question, beside its field
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,31 @@ class ScalingSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class QuestionSpec:
+    """What is asked of an image, as the reply puts it."""
+
+    field: str  # of the reply, for the answer
+    answers: Mapping[str, bool | None]  # by label: yes, no, or neither
+    messages: Mapping[str, str]  # by label
+    # From which confidence on an answer is valid, unless the request says otherwise; without one none is said to be.
+    confidence_threshold: float | None = None
+    unsure: str = ""  # the message below it
+
+    def __post_init__(self) -> None:
+        where = "handler.question"
+        if not self.field.isidentifier() or self.field in _REPLY:
+            raise SpecError(f"{where}.field must be a name other than {', '.join(_REPLY)}, not {self.field!r}")
+        if not {True, False} <= set(self.answers.values()):
+            raise SpecError(f"{where}.answers must be true for one label at least, and false for another")
+        if self.messages.keys() != self.answers.keys() or not all(self.messages.values()):
+            raise SpecError(f"{where}.messages must have a text for every label in answers, and for no other")
+        if self.confidence_threshold is not None and not 0 <= self.confidence_threshold <= 1:
+            raise SpecError(f"{where}.confidence_threshold must be from 0 to 1, not {self.confidence_threshold}")
+        if bool(self.unsure) != (self.confidence_threshold is not None):
+            raise SpecError(f"{where}.unsure goes with confidence_threshold: give both, or neither")
+
+
+@dataclass(frozen=True, slots=True)
 class HandlerSpec:
     """One model. `task` names the module that decodes and encodes; everything else is data."""
 
@@ -99,6 +126,9 @@ class HandlerSpec:
     preprocessing: str = "crop"
     # A file in the archive, of images with known labels that a request may name by their number: see samples.py.
     samples: str = ""
+    # A file in the archive: OpenCV's classifier that finds faces.
+    cascade: str = ""
+    question: QuestionSpec | None = None
 
     def __post_init__(self) -> None:
         if self.memory_limit_mb < 0:
@@ -116,6 +146,9 @@ def read_spec(config: Any) -> HandlerSpec:
         raise SpecError("model-config.yaml has no 'handler:' section")
     record: HandlerSpec = _record(HandlerSpec, section, "handler")
     return record
+
+
+_WORDS = {str: "text", int: "a whole number", bool: "true or false"}
 
 
 def _record(kind: type[Any], section: Mapping[str, Any], where: str) -> Any:
@@ -136,9 +169,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     """Check one value against its field's type; lists become tuples, mappings records."""
     if get_origin(hint) is Mapping:
         return _records(get_args(hint)[1], value, where)
-    for option in get_args(hint) or ():
-        if dataclasses.is_dataclass(option) and isinstance(option, type):  # `Record | None`
-            return None if value is None else _value(option, value, where)
+    if get_origin(hint) is UnionType:  # `Kind | None`
+        return None if value is None else _value(get_args(hint)[0], value, where)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise SpecError(f"{where} must be a section of keys and values")
@@ -155,7 +187,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if hint is float:
         return _number(value, where)
     if type(value) is not hint:
-        raise SpecError(f"{where} must be {'text' if hint is str else 'a whole number'}, not {value!r}")
+        raise SpecError(f"{where} must be {_WORDS[hint]}, not {value!r}")
     return value
 
 

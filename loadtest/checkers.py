@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from marserve.client import read_reply
+from marserve.client import JSON, read_reply
 
 Checker = Callable[[Mapping[str, Any], bytes], str]
 
@@ -22,16 +22,20 @@ TOLERANCE = 1e-3  # of the sum of probabilities, which are rounded in the reply
 MIN_PER_GROUP = 2
 DEFAULT_COUNT = 6  # images of a challenge that does not say how many
 _MAX_REASON = 200
+_BESIDE_ANSWER = ("confidence", "predicted_class", "is_valid", "probabilities", "message")
+_ENDS = {"image/jpeg": (b"\xff\xd8\xff", b"\xff\xd9"), "image/png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")}
 
 
-def check_reply(kind: str, request: bytes, content: bytes, status: int) -> str:
+def check_reply(kind: str, request: bytes, content: bytes, status: int, media_type: str = JSON) -> str:
     """What is wrong with a reply over REST, or over gRPC (as status 200), or ""."""
     try:
-        answer = read_reply(content, status)
+        answer = read_reply(content, status, media_type)
     except RecursionError:
         return "the reply is nested too deeply"
     if answer.error:
         return answer.error[:_MAX_REASON]
+    if answer.media_type != JSON:
+        return "" if kind in _IMAGES and _is_image(content, media_type) else "the reply is no JSON, and no whole image"
     predictions = answer.body.get("predictions")
     if not isinstance(predictions, list):
         return _check_one(kind, answer.body, request)
@@ -86,6 +90,24 @@ def digit_recognition(body: Mapping[str, Any], request: bytes) -> str:
     return image_classification({**body, "label": str(digit)}, request).replace("'label'", "'digit'")
 
 
+def yes_no(body: Mapping[str, Any], request: bytes) -> str:
+    """`{"has_...", "confidence", "predicted_class", "probabilities", "message"}` that agree with each other, with or
+    without "is_valid"; the name of the first is the spec's."""
+    label = body.get("predicted_class")
+    if reason := image_classification({**body, "label": label}, request):
+        return reason.replace("'label'", "'predicted_class'")
+    if not isinstance(body.get("message"), str) or not body["message"]:
+        return "no 'message'"
+    answers = [value for name, value in body.items() if name not in _BESIDE_ANSWER]
+    if len(answers) != 1 or not (answers[0] is None or isinstance(answers[0], bool)):
+        return "not one answer that is true, false or null"
+    if "is_valid" in body and not isinstance(body["is_valid"], bool):
+        return "'is_valid' is neither true nor false"
+    if body.get("is_valid") and answers[0] is None:
+        return "'is_valid' of no answer"
+    return ""
+
+
 def image_embedding(body: Mapping[str, Any], request: bytes) -> str:  # noqa: ARG001
     """`{"embedding", "dim"}`: that many numbers, of length 1 together."""
     embedding, dim = body.get("embedding"), body.get("dim")
@@ -95,6 +117,16 @@ def image_embedding(body: Mapping[str, Any], request: bytes) -> str:  # noqa: AR
         return "'dim' is not how many numbers there are"
     if not abs(math.hypot(*embedding) - 1) <= TOLERANCE:
         return "the length of the embedding is not 1"
+    return ""
+
+
+def face_mosaic(body: Mapping[str, Any], request: bytes) -> str:  # noqa: ARG001
+    """`{"faces", "media_type", "image"}`: at least one box, and the picture, where there is one."""
+    faces = body.get("faces")
+    if not isinstance(faces, list) or not faces or not all(map(_is_box, faces)):
+        return "no list of boxes in 'faces'"
+    if "image" in body and not _is_jpeg(body["image"]):
+        return "'image' is no JPEG in base64"
     return ""
 
 
@@ -138,13 +170,17 @@ CHECKERS: Mapping[str, Checker] = {
     "any": any_object,
     "digit_recognition": digit_recognition,
     "ensemble_classification": ensemble_classification,
+    "face_mosaic": face_mosaic,
     "image_classification": image_classification,
     "image_embedding": image_embedding,
     "random_images": random_images,
     "tabular_classification": image_classification,  # the same reply
     "trajectory_anomaly": trajectory_anomaly,
     "trajectory_classification": trajectory_classification,
+    "yes_no": yes_no,
 }
+
+_IMAGES = ("any", "face_mosaic")  # whose replies may be images
 
 
 def _check_one(kind: str, body: Any, request: bytes) -> str:
@@ -159,12 +195,22 @@ def _is_probability(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
+def _is_box(box: Any) -> bool:
+    whole = isinstance(box, list) and len(box) == 4 and all(type(number) is int and number >= 0 for number in box)
+    return whole and min(box[2:]) > 0
+
+
 def _is_jpeg(text: Any) -> bool:
     try:
-        data = base64.b64decode(text, validate=True)
+        return _is_image(base64.b64decode(text, validate=True), "image/jpeg")
     except (TypeError, ValueError, binascii.Error):
         return False
-    return data.startswith(b"\xff\xd8\xff") and data.endswith(b"\xff\xd9")
+
+
+def _is_image(data: bytes, media_type: str) -> bool:
+    """By its first and its last bytes."""
+    first, last = _ENDS.get(media_type, (b"", b""))
+    return bool(first) and data.startswith(first) and data.endswith(last)
 
 
 def _asked_for(request: bytes) -> int:

@@ -21,7 +21,8 @@ from handlers.pipeline import Answer, Pipeline
 from marserve.errors import DataError, MarserveError
 
 TASK, EMBEDDING = "image_classification", "image_embedding"
-CLASSIFIERS = (TASK, "digit_recognition", "ensemble_classification")  # tasks of one label for one image
+# Tasks whose replies say which of the labels an image has.
+CLASSIFIERS = (TASK, "digit_recognition", "ensemble_classification", "yes_no")
 _NUMBERS = {"confidence", "embedding"}  # of an answer: what must be finite
 BATCH = 8  # images that one thread takes at a time: whole files, which may have many megabytes
 

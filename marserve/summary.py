@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from marserve.archive import Archive
+from marserve.failures import Failure
 from marserve.overrides import Overrides
 from marserve.rundir import RunDir
 from marserve.settings import Addresses
 from marserve.state import Plan
+
+IMAGES = ("face_mosaic",)  # tasks that reply with an image, which is nothing for a terminal
 
 
 def write_examples(archives: list[Archive], rundir: RunDir) -> None:
@@ -26,7 +29,12 @@ def _example_path(archive: Archive, rundir: RunDir) -> Path:
 
 
 def summary(
-    plan: Plan, overrides: Mapping[str, Overrides], listening: Addresses, rundir: RunDir, seconds: float
+    plan: Plan,
+    failures: Sequence[Failure],
+    overrides: Mapping[str, Overrides],
+    listening: Addresses,
+    rundir: RunDir,
+    seconds: float,
 ) -> str:
     lines = [f"marserve is ready after {seconds:.1f} s; Ctrl-C stops it", ""]
     for archive in plan.archives:
@@ -37,6 +45,8 @@ def summary(
             own = overrides[archive.name]
             lines += [f"    overridden by {own.path}: {own.describe(archive)}"]
         lines += [""]
+    if failures:
+        lines += [f"failed      {', '.join(one.what for one in failures)}: the reasons are above"]
     if plan.said:
         lines += [f"restored    {'; '.join(plan.said)} (--fresh: the model store as it is)"]
     lines += [
@@ -58,4 +68,6 @@ def _curl(archive: Archive, url: str, rundir: RunDir) -> str:
         command += ["-T", str(_example_path(archive, rundir))]
     else:
         command += ["-T", "FILE"]
+    if archive.handler.get("task") in IMAGES:
+        command += ["-o", f"{archive.name}.jpg"]
     return shlex.join(command)

@@ -10,7 +10,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from numpy.typing import NDArray
 
+from handlers.accept import JSON
 from handlers.errors import InvalidContentError, SpecError
+from handlers.options import NONE, Options
 from handlers.payload import Instance
 from handlers.pool import Pool
 from handlers.spec import HandlerSpec
@@ -31,6 +33,10 @@ class Task:
 
     # The form (`answers`) of a reply, where the same request is never answered the same; None where it always is.
     form: ClassVar[Mapping[str, Any] | None] = None
+    # What a reply may be, the first where a request does not say. JSON is `encode`'s part, anything else `render`'s.
+    media_types: ClassVar[tuple[str, ...]] = (JSON,)
+    # What a request may set beside its content; `decode` finds it, checked, among the fields of the instance.
+    options: Options = NONE
 
     def decode(self, instance: Instance) -> Item:
         """One instance -> its item. Raises RequestError."""
@@ -42,6 +48,10 @@ class Task:
 
     def encode(self, item: Item, row: Row) -> dict[str, Any]:
         """One item and its row of the network's outputs -> the reply, ready for JSON."""
+        raise NotImplementedError
+
+    def render(self, item: Item, row: Row, media_type: str) -> tuple[bytes, dict[str, str]]:
+        """As `encode`, in another of `media_types`: the reply's body, and headers of its own. Raises RequestError."""
         raise NotImplementedError
 
     def explain(self, item: Item, row: Row, run: Run) -> list[dict[str, Any]]:  # noqa: ARG002

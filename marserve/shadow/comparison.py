@@ -38,7 +38,7 @@ class Leaf(NamedTuple):
 
     @property
     def is_label(self) -> bool:
-        return self.kind.rpartition(".")[2] == "label" and isinstance(self.value, str)
+        return self.kind.rpartition(".")[2] in ("label", "predicted_class") and isinstance(self.value, str)
 
     @property
     def is_content(self) -> bool:

@@ -116,6 +116,7 @@ def test_top_shows_the_models(server: Server) -> None:
         "captcha_image",
         "digit",
         "drag_pattern",
+        "face_mosaic",
         "image_embedding",
         "ticket_slice",
     ]

@@ -22,6 +22,7 @@ from export.selftest import KINDS
 from export.spec import SPECS
 from export.wallpaper import SIDE, draw, main
 from handlers import image
+from handlers.spec import HandlerSpec
 from tests.export.models import load, meta, unpack
 from training.ensemble import Ensemble
 
@@ -104,10 +105,10 @@ def test_a_network_that_is_off_fails_though_the_mean_is_right(tmp_path: Path) ->
 
 
 def test_a_self_test_wants_networks_that_agree() -> None:
-    margin = KINDS["ensemble_classification"].margin
+    margin, spec = KINDS["ensemble_classification"].margin, HandlerSpec("ensemble_classification")
     top = [{"label": "tear", "probability": 0.9}, {"label": "mould", "probability": 0.1}]
-    assert margin({"top": top, "agreement": 1.0}) == pytest.approx(0.4)
-    assert margin({"top": top, "agreement": 0.666667}) == 0
+    assert margin({"top": top, "agreement": 1.0}, spec) == pytest.approx(0.4)
+    assert margin({"top": top, "agreement": 0.666667}, spec) == 0
 
 
 def test_the_example_is_drawn_by_the_project(tmp_path: Path) -> None:

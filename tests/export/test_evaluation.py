@@ -81,3 +81,16 @@ def test_of_an_embedding_the_card_has_classes_and_groups(tmp_path: Path) -> None
     (tmp_path / "test.json").write_text(json.dumps(measured | {"groups": None, "chance": 2}))
     with pytest.raises(ExportError, match="chance: Input should be less than or equal to 1"):
         read_evaluation(tmp_path / "test.json", "e", "1")
+
+
+def test_of_faces_the_card_has_recall_and_false_alarms(tmp_path: Path) -> None:
+    measured = {"model": "f", "version": "1", "images": 4, "unreadable": 0, "overlap": 0.3, "faces": 18, "found": 15}
+    measured |= {"false_alarms": 3, "images_with_false_alarms": 2, "recall": 15 / 18, "precision": 15 / 18}
+    none = measured | {"images": 2022, "faces": 0, "found": 0, "false_alarms": 36, "recall": None, "precision": None}
+    for part, figures in (("faces", measured), ("no_faces", none)):
+        (tmp_path / f"{part}.json").write_text(json.dumps(figures | {"by_image": {}}))
+    read = {part: read_evaluation(tmp_path / f"{part}.json", "f", "1") for part in ("faces", "no_faces")}
+    assert table({"evaluation": read}).splitlines()[2:] == [
+        "| `data/faces` | 4 | 18 | 15 | 0.83 (0.61 to 0.94) | 0.83 | 3, in 2 images |",
+        "| `data/no_faces` | 2,022 | 0 | 0 |  |  | 36, in 2 images |",
+    ]

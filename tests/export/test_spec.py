@@ -100,7 +100,8 @@ def test_a_shipped_spec_suits_its_task(name: str, tmp_path: Path) -> None:
             spec.handler["network"]["input_shape"] = [1]
         else:
             digits = spec.handler["task"] == "digit_recognition"
-            filled = {"labels": list("0123456789") if digits else ["animal", "object"]}
+            labels = list(spec.handler["question"]["answers"]) if "question" in spec.handler else ["animal", "object"]
+            filled = {"labels": list("0123456789") if digits else labels}
             spec.handler["network"]["input_shape"] = [32, 32, 3]
         spec.handler |= filled
     handler = spec.handler_spec()

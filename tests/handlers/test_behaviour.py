@@ -14,7 +14,7 @@ import pytest
 
 from handlers import behaviour, points
 from handlers.errors import InvalidContentError, SpecError
-from handlers.pipeline import Pipeline, Reply
+from handlers.pipeline import Pipeline, Reply, Wish
 from handlers.spec import HandlerSpec, NetworkSpec
 from handlers.tasks import build_task
 from handlers.trajectory import NAMES, features
@@ -156,7 +156,9 @@ def test_an_explanation_of_an_anomaly(tmp_path: Path) -> None:
 def test_explanations_by_the_way_they_came(pipeline: Pipeline) -> None:
     instances = [movement(), 5, {"features": GIVEN}]
     bodies = [movement(), {"instances": instances}, movement(), movement() | {"explain": False}, b"\xff\xd8\xff"]
-    replies = [read(reply) for reply in pipeline([{"body": body} for body in bodies], [False, *[True] * 4])]
+    replies = [
+        read(reply) for reply in pipeline([{"body": body} for body in bodies], [Wish(), *[Wish(explain=True)] * 4])
+    ]
     assert "explanation" not in replies[0]
     first, wrong, last = replies[1]["predictions"]
     assert first["explanation"] == replies[2]["explanation"] == replies[3]["explanation"]

@@ -6,6 +6,7 @@ import inspect
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -17,11 +18,12 @@ import cv2
 import numpy as np
 import pytest
 
-from handlers import entry, metrics
+from handlers import entry, image, metrics
 from handlers.entry import Handler
 from handlers.errors import SpecError
 from tests.handlers.networks import LABELS, SIDE, write_classifier, write_digests
 from tests.images import encode
+from tests.paths import CASCADE, FACE
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", ResourceWarning)  # torchserve leaves the file with its version open
@@ -103,6 +105,35 @@ def test_requests_to_explanations(folder: Path) -> None:
     assert [reply.get("label") for reply in replies] == ["red", None, "red", "red"]
     assert context.get_response_status(1) == (422, "Unprocessable Entity")
     assert "does not explain" in replies[1]["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "media_type"),
+    [
+        ({"explain": "False"}, "image/jpeg"),
+        ({"explain": "False", "Accept": "image/png"}, "image/png"),
+        ({"explain": "False", "accept": "application/json"}, "application/json"),  # as HTTP/2 and proxies write it
+        ({"explain": "False", "accept": {"content-type": "image/png"}}, "image/jpeg"),  # a form's field of that name
+        ({}, "application/json"),  # over gRPC, which has no headers
+        ({"data": {"content-type": "image/png"}}, "application/json"),
+    ],
+)
+def test_what_a_request_would_like(tmp_path: Path, headers: dict[str, Any], media_type: str) -> None:
+    shutil.copy(CASCADE, tmp_path / "cascade.xml")
+    write_digests(tmp_path)
+    handler, context = Handler(), context_of(tmp_path, {"handler": {"task": "face_mosaic", "cascade": "cascade.xml"}})
+    handler.initialize(context)
+    context.request_processor = [RequestProcessor(headers)]
+    (body,) = handler.handle([{"body": FACE.read_bytes()}], context)
+    sent = context.get_response_headers(0)
+    assert (sent["content-type"], context.get_response_status(0)[0]) == (media_type, 200)
+    if media_type == "application/json":
+        assert set(sent) == {"content-type"}
+        assert len(json.loads(body)["faces"]) == 1
+    else:
+        assert image.media_type(body) == media_type
+        assert sent["X-Face-Count"] == "1"
+        assert json.loads(sent["X-Face-Boxes"])
 
 
 def test_what_the_handler_sets_for_its_worker(folder: Path) -> None:

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from handlers.errors import InvalidContentError, SpecError
-from handlers.pipeline import Pipeline, Reply
+from handlers.pipeline import Pipeline, Reply, Wish
 from handlers.runner import Bound
 from handlers.spec import HandlerSpec, NetworkSpec
 from handlers.tasks import Item
@@ -377,7 +377,10 @@ def test_images_are_not_explained(pipeline: Pipeline) -> None:
     plain: Mapping[str, Any] = {"body": {"data": data, "explain": False}}
     wishing: Mapping[str, Any] = {"body": {"data": data, "explain": True}}
     raw: Mapping[str, Any] = {"body": picture("red")}
-    replies = pipeline([plain, wishing, raw, raw, {"body": {"instances": [data]}}], [False, False, False, True, True])
+    replies = pipeline(
+        [plain, wishing, raw, raw, {"body": {"instances": [data]}}],
+        [Wish(explain) for explain in (False, False, False, True, True)],
+    )
     assert [int(reply.status) for reply in replies] == [200, 422, 200, 422, 200]
     assert "does not explain its answers" in read(replies[3])["error"]["message"]
     assert read(replies[4])["predictions"] == [read(replies[1])] == [read(replies[3])]
@@ -386,7 +389,9 @@ def test_images_are_not_explained(pipeline: Pipeline) -> None:
 @pytest.mark.parametrize("wish", [1, 0, "true", None, [True]])
 def test_a_wish_is_true_or_false(pipeline: Pipeline, wish: object) -> None:
     data = base64.b64encode(picture("red")).decode()
-    bad, good = pipeline([{"body": {"data": data, "explain": wish}}, {"body": picture("red")}], [True, False])
+    bad, good = pipeline(
+        [{"body": {"data": data, "explain": wish}}, {"body": picture("red")}], [Wish(explain=True), Wish()]
+    )
     assert (bad.status, code(bad), good.status) == (422, "invalid_content", 200)
 
 

@@ -11,9 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.errors import SpecError
-from handlers.spec import HandlerSpec, LimitsSpec, NetworkSpec, ScalingSpec, read_spec
+from handlers.spec import HandlerSpec, LimitsSpec, NetworkSpec, QuestionSpec, ScalingSpec, read_spec
 
 NETWORK: dict[str, Any] = {"file": "model.onnx", "input_shape": [224, 224, 3]}
+QUESTION: dict[str, Any] = {
+    "field": "is_cat",
+    "answers": {"cat": True, "dog": None, "owl": False},
+    "messages": {"cat": "Yes.", "dog": "Neither.", "owl": "No."},
+    "confidence_threshold": 1,
+    "unsure": "Hm.",
+}
 SECTION: dict[str, Any] = {"task": "image_classification", "labels": ["cat", "dog"], "network": NETWORK}
 
 
@@ -60,6 +67,43 @@ def test_what_a_network_of_features_needs() -> None:
     assert spec.scaling == {"mouse": ScalingSpec((0.0, 1.5), (1.0, 2.0))}
 
 
+def test_a_question() -> None:
+    plain = {name: value for name, value in QUESTION.items() if name not in ("confidence_threshold", "unsure")}
+    answers = {"cat": True, "dog": None, "owl": False}
+    spec = read_spec({"handler": {"task": "t", "question": QUESTION}})
+    assert spec.question == QuestionSpec("is_cat", answers, QUESTION["messages"], 1.0, "Hm.")
+    spec = read_spec({"handler": {"task": "t", "question": plain}})
+    assert spec.question == QuestionSpec("is_cat", answers, QUESTION["messages"])
+    assert read_spec({"handler": {"task": "t", "question": None}}).question is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"field": ""}, "handler.question.field must be a name other than confidence, predicted_class, is_valid, "),
+        ({"field": "is cat"}, "handler.question.field must be a name other than"),
+        ({"field": "message"}, "handler.question.field must be a name other than"),
+        ({"answers": {"cat": True, "dog": None}}, "answers must be true for one label at least, and false for another"),
+        ({"answers": {}}, "answers must be true for one label at least"),
+        ({"answers": {"cat": 1, "dog": False}}, "handler.question.answers.cat must be true or false, not 1"),
+        ({"answers": {"cat": "yes"}}, "handler.question.answers.cat must be true or false, not 'yes'"),
+        ({"answers": ["cat"]}, "handler.question.answers must be a section of keys and values"),
+        ({"messages": {"cat": "Yes."}}, "messages must have a text for every label in answers, and for no other"),
+        ({"messages": QUESTION["messages"] | {"cat": ""}}, "messages must have a text for every label"),
+        ({"messages": QUESTION["messages"] | {"cat": None}}, "handler.question.messages.cat must be text, not None"),
+        ({"confidence_threshold": 1.5}, "handler.question.confidence_threshold must be from 0 to 1, not 1.5"),
+        ({"confidence_threshold": "0.5"}, "handler.question.confidence_threshold must be a finite number"),
+        ({"confidence_threshold": None}, "unsure goes with confidence_threshold: give both, or neither"),
+        ({"unsure": ""}, "unsure goes with confidence_threshold"),
+        ({"treshold": 1}, "handler.question has unknown keys: treshold"),
+    ],
+)
+def test_wrong_questions(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        read_spec({"handler": {"task": "t", "question": QUESTION | change}})
+    assert message in str(caught.value)
+
+
 def test_the_record_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         read_spec({"handler": SECTION}).task = "other"  # type: ignore[misc]
@@ -95,7 +139,7 @@ def test_no_section(config: object) -> None:
         ({"example": ["file"]}, "handler.example must be a section of keys and values"),
         (
             {"labls": []},
-            "handler has unknown keys: labls; known are decode_threads, example, features, labels, limits, ",
+            "handler has unknown keys: labls; known are cascade, decode_threads, example, features, labels, limits, ",
         ),
         ({5: 1, "x": 2, None: 3}, "handler has unknown keys: 5, None, x"),
         ({"features": "jerk"}, "handler.features must be a list of str"),
@@ -193,6 +237,7 @@ SECTIONS = sections(
         "decode_threads": st.integers(-1, 300),
         "reference": st.lists(st.floats() | st.integers(), max_size=3),
         "threshold": st.floats(-1, 2),
+        "question": st.just(QUESTION) | sections({name: st.just(value) for name, value in QUESTION.items()}),
         "scaling": sections({"mouse": sections({"center": st.lists(st.floats(0), max_size=2)})}),
         "limits": sections({"max_bytes": st.integers(), "max_pixels": st.integers()}),
     }

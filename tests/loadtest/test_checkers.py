@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest.checkers import CHECKERS, check_reply
-from tests.loadtest.replies import CLASSIFIED, challenge, encoded
+from tests.loadtest.replies import CLASSIFIED, JPEG, challenge, encoded
 
 KINDS = sorted(CHECKERS)
 json_values = st.recursive(
@@ -53,6 +54,29 @@ def test_any_object_gives_an_answer(kind: str, body: dict[str, Any], request: An
 
 def test_deep_nesting_is_a_failure() -> None:
     assert check_reply("any", b"", b'{"a":' * 100_000, 200)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, ""),
+        ({"is_valid": False}, ""),
+        ({"has_drink": None, "is_valid": False}, ""),
+        ({"has_drink": None}, "'is_valid' of no answer"),
+        ({"has_drink": "yes"}, "not one answer that is true, false or null"),
+        ({"other": True}, "not one answer that is true, false or null"),
+        ({"is_valid": None}, "'is_valid' is neither true nor false"),
+        ({"message": ""}, "no 'message'"),
+        ({"predicted_class": "empty"}, "'predicted_class' is not the most probable one"),
+        ({"predicted_class": "full"}, "'predicted_class' is not among the probabilities"),
+        ({"confidence": 0.5}, "'confidence' is not the largest probability"),
+    ],
+)
+def test_answers_to_a_question(changes: dict[str, Any], reason: str) -> None:
+    body = {"has_drink": True, "confidence": 0.75, "predicted_class": "drink", "message": "There is one."}
+    body |= {"probabilities": {"drink": 0.75, "empty": 0.25}}
+    assert check("yes_no", body) == ""
+    assert check("yes_no", body | {"is_valid": True} | changes) == reason
 
 
 @pytest.mark.parametrize(
@@ -182,6 +206,41 @@ def test_a_challenge_holds_base64(text: Any) -> None:
     body = challenge(*["animal", "object"] * 3)
     body["images"][0]["data"] = text
     assert check("random_images", body) == "an image is no JPEG in base64"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, ""),
+        ({"image": None}, "'image' is no JPEG in base64"),
+        ({"faces": []}, "no list of boxes in 'faces'"),
+        ({"faces": [[1, 2, 3]]}, "no list of boxes in 'faces'"),
+        ({"faces": [[1, 2, 0, 4]]}, "no list of boxes in 'faces'"),
+        ({"faces": [[1, 2, 3.0, 4]]}, "no list of boxes in 'faces'"),
+        ({"faces": [[-1, 2, 3, 4]]}, "no list of boxes in 'faces'"),
+    ],
+)
+def test_boxes_of_faces(changes: dict[str, Any], reason: str) -> None:
+    body = {"faces": [[0, 2, 30, 40]], "media_type": "image/jpeg", "image": base64.b64encode(JPEG).decode()}
+    assert check("face_mosaic", body | changes) == reason
+    del body["image"]
+    assert check("face_mosaic", body) == ""
+
+
+@pytest.mark.parametrize("kind", ["face_mosaic", "any"])
+def test_images_are_whole(kind: str) -> None:
+    png = b"\x89PNG\r\n\x1a\n...IEND\xaeB`\x82"
+    assert check_reply(kind, b"", JPEG, 200, "image/jpeg") == ""
+    assert check_reply(kind, b"", png, 200, "image/png") == ""
+    for content, media_type in (
+        (JPEG[:-1], "image/jpeg"),
+        (png[:-1], "image/png"),
+        (png, "image/jpeg"),
+        (b"", "image/gif"),
+    ):
+        assert check_reply(kind, b"", content, 200, media_type)
+    assert check_reply("image_classification", b"", JPEG, 200, "image/jpeg")
+    assert check_reply(kind, b"", JPEG, 500, "image/jpeg")
 
 
 def test_every_instance_of_a_request_counts() -> None:

@@ -175,23 +175,61 @@ def test_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captur
     def reply(request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes]:
         if body == b"bad":
             return 400, {}, b'{"error": {"code": "undecodable", "message": "cut [/short]"}}'
+        if body == b"question":
+            return 200, {}, b'{"is_open": true, "confidence": 0.87, "predicted_class": "open", "message": "It is."}'
         return 200, {}, b'{"label": "[animal]", "confidence": 0.98}'
 
     monkeypatch.chdir(tmp_path)
     Path("[bold]photo.jpg").write_bytes(b"good")
     Path("bad.jpg").write_bytes(b"bad")
+    Path("door.jpg").write_bytes(b"question")
     with rest_server(reply) as url:
         assert run(monkeypatch, "predict", "model", "[bold]photo.jpg", "--url", url) == 0
         shown = capsys.readouterr().out
         assert "[bold]photo.jpg" in shown
         assert "[animal]" in shown
         assert "0.98" in shown
+        assert run(monkeypatch, "predict", "model", "door.jpg", "--url", url) == 0
+        shown = capsys.readouterr().out
+        assert "0.87" in shown
+        assert "It is." not in shown  # the class and the confidence, not the whole reply
         assert run(monkeypatch, "predict", "model", "[bold]photo.jpg", "bad.jpg", "--url", url) == 1
         assert "error: undecodable: cut [/short]" in capsys.readouterr().out
         assert run(monkeypatch, "predict", "model", "[bold]photo.jpg", "bad.jpg", "--url", url, "--json") == 1
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == {"file": "[bold]photo.jpg", "label": "[animal]", "confidence": 0.98}
     assert lines[1]["failed"] == "undecodable: cut [/short]"
+
+
+def test_predict_of_a_model_that_answers_with_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """It is written beside nothing that is there already; JSON is asked for where JSON is to be printed."""
+    picture = b"\xff\xd8\xff pixels \xff\xd9"
+
+    def reply(request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        if request.headers["accept"] == "application/json":
+            return 200, {"content-type": "application/json"}, b'{"faces": [[1, 2, 3, 4]]}'
+        return 200, {"content-type": "image/jpeg"}, picture
+
+    monkeypatch.chdir(tmp_path)
+    Path("me.png").write_bytes(b"good")
+    Path("out").mkdir()
+    with rest_server(reply) as url:
+        assert run(monkeypatch, "predict", "mosaic", "me.png", "--url", url) == 0
+        assert "written to me_mosaic.jpeg" in capsys.readouterr().out
+        assert Path("me_mosaic.jpeg").read_bytes() == picture
+        Path("me_mosaic.jpeg").write_bytes(b"mine")
+        assert run(monkeypatch, "predict", "mosaic", "me.png", "--url", url) == 1
+        assert "error: me_mosaic.jpeg exists already" in capsys.readouterr().out
+        assert Path("me_mosaic.jpeg").read_bytes() == b"mine"
+        assert run(monkeypatch, "predict", "mosaic", "me.png", "--url", url, "--output", "out") == 0
+        assert Path("out", "me_mosaic.jpeg").read_bytes() == picture
+        assert run(monkeypatch, "predict", "mosaic", "me.png", "--url", url, "--output", "nowhere") == 1
+        capsys.readouterr()
+        assert run(monkeypatch, "predict", "mosaic", "me.png", "--url", url, "--json") == 0
+        assert json.loads(capsys.readouterr().out) == {"file": "me.png", "faces": [[1, 2, 3, 4]]}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["me.png", "me_mosaic.jpeg", "out"]
 
 
 @pytest.mark.parametrize("options", [["--url"], ["--grpc", "--grpc-address"]])
@@ -271,8 +309,21 @@ def test_serve_an_unknown_model(runtime: Path, store: Path) -> None:
 
 
 def test_serve_a_broken_archive(runtime: Path, store: Path, damaged: Path) -> None:
+    """Beside a good one only where none may fail."""
     shutil.copy(damaged, store)
-    assert "model.onnx differ from digests.json" in serve_fails(runtime, CONFIG, f"--model-store={store}")
+    message = serve_fails(runtime, CONFIG, f"--model-store={store}", "--strict")
+    assert "model.onnx differ from digests.json" in message
+    alone = serve_fails(runtime, CONFIG, f"--model-store={store}", f"--models={damaged.stem}")
+    assert alone == message
+
+
+def test_serve_nothing_but_broken_archives(runtime: Path, store: Path, damaged: Path) -> None:
+    shutil.copy(damaged, store)
+    (store / "red_or_blue.mar").write_bytes(b"no archive")
+    message = serve_fails(runtime, CONFIG, f"--model-store={store}")
+    assert message.startswith("error: nothing can be served: ")
+    assert "model.onnx differ from digests.json" in message
+    assert "red_or_blue.mar is not a readable archive" in message
 
 
 @pytest.mark.parametrize("detach", [[], ["--detach"]])

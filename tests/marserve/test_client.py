@@ -128,6 +128,21 @@ def test_who_says_that_it_failed(content: bytes, status: int, error: str) -> Non
     assert read_reply(content, status).error == error
 
 
+def test_a_reply_that_is_an_image() -> None:
+    picture = b"\x89PNG"
+
+    def reply(request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        if body == b"bad":
+            return 422, {"content-type": "application/json"}, b'{"error": {"code": "no_face", "message": "none"}}'
+        return 200, {"content-type": request.headers["accept"]}, picture
+
+    with rest_server(reply) as url, RestClient(url) as client:
+        assert client.predict("m", b"x", "image/png") == Answer({}, content=picture, media_type="image/png")
+        assert client.predict("m", b"bad", "image/png").error == "no_face: none"
+    assert read_reply(picture, 500, "image/png").error.startswith("the server replied 500")
+    assert read_reply(b"<html>", 200, "text/html").error.startswith("the server replied 200")
+
+
 def test_rest_sends_the_file_as_it_is() -> None:
     seen = []
 

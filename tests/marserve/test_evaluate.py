@@ -19,6 +19,7 @@ from marserve.archive import read_archive
 from marserve.errors import MarserveError
 from marserve.evaluate import Evaluation, evaluate
 from marserve.photos import BATCH, Photo, answers, predicted, probabilities, scan
+from tests.e2e.archives import read_files, with_handler, write_archive
 from tests.export.models import ROOT, flat, load, unpack
 from tests.handlers.networks import LABELS, write_classifier
 from tests.handlers.networks import SIDE as NETWORK_SIDE
@@ -85,6 +86,19 @@ def test_the_object_for_programs(scored: Run) -> None:
     # Every answer is certain, and one of five is wrong with 0.000000 for the truth.
     assert found["calibration_error"] == pytest.approx(0.2, abs=1e-5)
     assert found["log_loss"] == pytest.approx(-np.log(1e-15) / 5, abs=1e-5)
+
+
+def test_a_question(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """The classes are its labels, whatever it answers and however sure it must be."""
+    question: dict[str, Any] = {"field": "is_alive", "answers": {"animal": True, "object": False}}
+    question |= {"messages": {"animal": "Yes.", "object": "No."}, "confidence_threshold": 1, "unsure": "Hm."}
+    asking = tmp_path / "asking.mar"
+    write_archive(asking, with_handler(read_files(archive), task="yes_no", question=question))
+    folder = fill(tmp_path / "data", ONE_LEVEL)
+    assert run(monkeypatch, "evaluate", asking, "--data_dir", folder, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["images"], found["accuracy"]) == (5, 0.8)
+    assert found["confusion"]["matrix"] == [[3, 1], [0, 1]]
 
 
 def test_images_in_the_groups_own_folders(scored: Run) -> None:

@@ -51,6 +51,8 @@ def answered(body: Any, status: int | str = 200) -> Answer:
     [
         ({"label": "cat"}, {"label": "cat"}, AGREES),
         ({"label": "cat"}, {"label": "dog"}, LABEL),
+        ({"predicted_class": "a", "message": "x"}, {"predicted_class": "a", "message": "y"}, AGREES),
+        ({"predicted_class": "a", "message": "x"}, {"predicted_class": "b", "message": "x"}, LABEL),
         ({"label": "cat", "confidence": 0.9}, {"label": "cat", "confidence": 0.1}, AGREES),
         ({"label": "cat", "remark": "a"}, {"label": "cat", "remark": "b"}, AGREES),
         ({"label": "cat"}, {"label": None}, LABEL),
@@ -166,3 +168,12 @@ def test_what_may_differ_beyond_what_was_seen() -> None:
     assert at_most(0, 100) == pytest.approx(0.0370, abs=1e-4)  # Wilson's interval, as statsmodels has it
     assert at_most(5, 100) == pytest.approx(0.1118, abs=1e-4)
     assert at_most(100, 100) == pytest.approx(1)
+
+
+def test_of_images_the_status_alone_is_compared() -> None:
+    first, second = b"\xff\xd8\xff one", b"\x89PNG two"
+    same = difference(asked(first), answered(second))
+    assert (same.verdict, same.by_value) == (AGREES, False)
+    assert difference(asked(first), answered({"faces": []})).verdict == SHAPE
+    assert difference(asked({"faces": []}), answered(first)).verdict == SHAPE
+    assert difference(asked(first), answered({"error": {}}, 422)).verdict == STATUS

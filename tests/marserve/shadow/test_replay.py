@@ -78,6 +78,21 @@ def test_a_body_is_sent_as_it_came() -> None:
     assert got[2][0] == "/explanations/a%2Fb/1%202"
 
 
+def test_what_came_over_grpc_is_answered_in_json_again() -> None:
+    """It has no `explain`, which TorchServe puts on every REST request."""
+    with candidate(reply) as (address, got):
+        sender = Replay(address, "m", "1", 5, threading.Event())
+        sender.send(copy({"data": b"x"}))
+        sender.send(copy({"body": b"x"}, explain="False"))
+        sender.send(copy({"body": b"x"}, explain="False", Accept="image/png"))
+        sender.close()
+    assert [headers.get("accept") or headers.get("Accept") for _, headers, _ in got] == [
+        "application/json",
+        None,
+        "image/png",
+    ]
+
+
 def test_fields_are_sent_as_a_form() -> None:
     kinds = {"data": {"content-type": "image/png"}, "more": {"content-type": ""}}
     content_type, body = content(copy({"data": b"\r\n--\xff", "more": b""}, **kinds))
