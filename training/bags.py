@@ -21,6 +21,7 @@ from training import parallel
 from training.assess import Assessment, assess
 from training.captcha_dataset import Photo
 from training.checkpoint import BEST, META
+from training.cli import DataError
 from training.ensemble import Ensemble
 from training.network import ImageClassifier
 from training.recipe import spoken
@@ -74,7 +75,6 @@ def _write(job: Job, folders: Sequence[Path]) -> dict[str, float]:
     ensemble = Ensemble(of_class, job.recipe.architecture, job.recipe.head, len(folders))
     for model, folder in zip(ensemble.members, folders, strict=True):
         model.load_state_dict(torch.load(folder / BEST, map_location="cpu", weights_only=True))
-    torch.save(ensemble.state_dict(), job.output_dir / BEST)
     _, validation = parts_of(job.photos, job.recipe.validation_share, job.recipe.seed)
     said = bagged(ensemble.members, validation, job, metas[0])
     truth, predicted = said.assessment.truth, said.assessment.predicted
@@ -93,5 +93,9 @@ def _write(job: Job, folders: Sequence[Path]) -> dict[str, float]:
         ],
         "trained_at": max(one["trained_at"] for one in metas),
     }
-    (job.output_dir / META).write_text(json.dumps(meta, indent=2) + "\n")
+    try:
+        torch.save(ensemble.cpu().state_dict(), job.output_dir / BEST)
+        (job.output_dir / META).write_text(json.dumps(meta, indent=2) + "\n")
+    except OSError as error:
+        raise DataError(f"cannot write to {job.output_dir}: {error.strerror}; --resume goes on from there") from None
     return scores

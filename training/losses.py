@@ -24,9 +24,8 @@ class Loss:
     ) -> torch.Tensor:
         """Log-probabilities and targets of the groups (B, groups) and of the classes (B, classes) -> a scalar."""
         over_groups = focal_loss(log_groups, groups, self._gamma, self._smoothing)
-        return over_groups * (1 - self._share) + focal_loss(log_classes, classes, self._gamma, self._smoothing) * (
-            self._share
-        )
+        over_classes = focal_loss(log_classes, classes, self._gamma, self._smoothing)
+        return over_groups * (1 - self._share) + over_classes * self._share
 
 
 def focal_loss(

@@ -71,7 +71,7 @@ def test_networks_alike(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--architectures", "resnet18", "resnet19"], "resnet19: --architecture must be small_cnn or one of"),
+        (["--architectures", "small_cnn", "resnet19"], "resnet19: --architecture must be small_cnn or one of"),
         (["--architectures", "small_cnn", "resnet18"], "resnet18: --input_size must be at least 32"),
         (["--variants=missing.yaml"], "--variants missing.yaml cannot be read"),
         (["--architectures", "small_cnn", "--test_dir={data}/images"], "has animal, object, which .* has not"),

@@ -10,9 +10,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from sklearn.metrics import f1_score
 
 from tests.training.photos import write_photos
 from training import parallel
+from training.assess import assess
+from training.captcha_dataset import scan
+from training.fit import Machine
+from training.network import ImageClassifier
+from training.recipe import from_record
+from training.splits import split
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = ["--input_size=32", "--batch_size=8", "--epochs=3", "--workers=1", "--validation_share=0.25", "--no_mlflow"]
@@ -58,6 +65,13 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     assert [scores["epoch"] for scores in meta["history"]] == [1, 2, 3]
     weights = torch.load(tmp_path / "m" / "best_model.pth", weights_only=True)
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+    model = ImageClassifier([0, 0, 1, 1])
+    model.load_state_dict(weights)
+    _, validation = split(scan(data_dir), 0.25, seed=0)
+    said = assess(model, validation, meta["members"], from_record(meta["recipe"]), Machine(torch.device("cpu"), 0))
+    for average in ("weighted", "macro"):  # over what both have seen
+        f1 = f1_score(said.truth, said.predicted, average=average, zero_division=0)
+        assert meta["metrics"][f"val_{average}_f1"] == pytest.approx(f1)
 
 
 @pytest.mark.parametrize(
