@@ -9,7 +9,7 @@ LOCKED := --require-hashes --only-binary :all:
 DATA   ?= images
 MODELS ?= models
 
-.PHONY: help serve serve-edge test lint deps train mlflow export pool loadtest bench soak lock protos clean
+.PHONY: help serve serve-edge test lint deps train models mlflow export pool loadtest bench soak lock protos clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -38,6 +38,12 @@ MLFLOW_PORT ?= 5000
 mlflow: .venv-dev/dev.txt ## serve the page with all trainings on 127.0.0.1:5000 (MLFLOW_PORT=5001)
 	@MLFLOW_DISABLE_TELEMETRY=true exec $(DEV)/mlflow server --host 127.0.0.1 --port $(MLFLOW_PORT) --workers 1 \
 	--backend-store-uri sqlite:///mlflow.db $(ARGS)
+
+STORE ?= model_store
+models: .venv-dev/dev.txt ## train MODEL=digit by its recipe on DATA=images and make STORE=model_store/digit.mar (ARGS=--resume; EXPORT_ARGS)
+	@$(if $(MODEL),,$(error MODEL=NAME is missing: $(patsubst training/recipes/%.yaml,%,$(wildcard training/recipes/*.yaml))))
+	@$(DEV)/python training/train_image.py --recipe training/recipes/$(MODEL).yaml --data_dir $(DATA) --output_dir $(MODELS)/$(MODEL) $(ARGS)
+	@$(DEV)/python -m export $(MODEL) --checkpoint $(MODELS)/$(MODEL)/best_model.pth --data_dir $(DATA) --output_dir $(STORE) $(EXPORT_ARGS)
 
 export: .venv-dev/dev.txt ## make model_store/captcha_image.mar from MODELS=models
 	@$(DEV)/python -m export captcha_image --checkpoint $(MODELS)/best_model.pth $(ARGS)

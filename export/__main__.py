@@ -23,7 +23,7 @@ from export.comparison import table
 from export.embedding import to_embedding
 from export.errors import ExportError
 from export.evaluation import read_evaluation
-from export.image_classifier import crops, export_classifier, photographs
+from export.image_classifier import ENSEMBLE, crops, export_classifier, photographs
 from export.pack import pack
 from export.precision import Precision, check_kind, to_precision
 from export.repack import unpack
@@ -35,7 +35,13 @@ from handlers.pool import Pool
 from handlers.samples import read_samples
 
 EMBEDDING, CLASSIFIER = "image_embedding", "image_classification"  # tasks: the one is cut out of the other
-TRAINED = (CLASSIFIER, EMBEDDING, "digit_recognition", "yes_no")  # of networks that training/train_image.py trains
+TRAINED = (
+    CLASSIFIER,
+    EMBEDDING,
+    ENSEMBLE,
+    "digit_recognition",
+    "yes_no",
+)  # of networks that training/train_image.py trains
 MAX_BYTES = 20 * 10**6  # a released archive lives in the repository
 
 

@@ -62,8 +62,7 @@ def _command(metadata: Mapping[str, Any], output_dir: str = "models") -> str:
         options.append(f"--{name} {' '.join(map(str, value)) if isinstance(value, list) else value}")
     if "workers" in machine:
         options.append(f"--workers {machine['workers']}")
-    if machine.get("compile"):
-        options.append("--compile")
+    options += [f"--{name}" for name in ("compile", "bfloat16") if machine.get(name)]
     earlier = metadata.get("earlier")
     if earlier or metadata.get("pretrained"):
         options.append(f"--weights {output_dir}_before/best_model.pth" if earlier else "--weights FILE")

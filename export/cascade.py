@@ -11,14 +11,15 @@ import cv2
 from export.errors import ExportError
 from handlers.archive import file_digest
 
+_FOLDER = Path(cv2.__file__).parent / "data"
 _LICENCE = "Intel License Agreement"
 
 
 def opencv_cascade(name: str) -> Path:
     """Raises ExportError where this OpenCV has none of that name."""
-    file = Path(cv2.data.haarcascades, name)
+    file = _FOLDER / name
     if not file.is_file():
-        raise ExportError(f"handler.cascade: OpenCV {cv2.__version__} has no {name} among {cv2.data.haarcascades}*.xml")
+        raise ExportError(f"handler.cascade: OpenCV {cv2.__version__} has no {name} in {_FOLDER}")
     return file
 
 

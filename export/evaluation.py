@@ -77,15 +77,33 @@ class _Retrieval(_Nearest):
     groups: _Nearest | None
 
 
+class _Faces(BaseModel):
+    """The figures of found faces that a card states."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    model: str
+    version: str
+    images: int = Field(ge=1)
+    unreadable: int = Field(ge=0)
+    overlap: Share
+    faces: int = Field(ge=0)
+    found: int = Field(ge=0)
+    false_alarms: int = Field(ge=0)
+    images_with_false_alarms: int = Field(ge=0)
+
+
 def read_evaluation(file: Path, name: str, version: str) -> dict[str, Any]:
     """The figures in `file`, which must be of this model in this version. Raises ExportError."""
     try:
         text = file.read_bytes()
-        kind: type[_Images | _Movements | _Retrieval] = _Images
+        kind: type[_Images | _Movements | _Retrieval | _Faces] = _Images
         if b'"human_movements"' in text:
             kind = _Movements
         elif b'"precision_at_1"' in text:
             kind = _Retrieval
+        elif b'"false_alarms"' in text:
+            kind = _Faces
         measured = kind.model_validate_json(text)
     except OSError as error:
         raise ExportError(f"--evaluation {file} cannot be read: {error.strerror}") from None
@@ -106,6 +124,8 @@ def table(metadata: Mapping[str, Any]) -> str:
         return "\n\n".join(_movements(f"`{part}`", m, metadata.get("metrics", {})) for part, m in evaluation.items())
     if all("precision_at_1" in measured for measured in evaluation.values()):
         return _retrieval(evaluation)
+    if all("false_alarms" in measured for measured in evaluation.values()):
+        return _faces(evaluation)
     heads = ["images in", "images", "accuracy (95 % interval)", "macro F1", "log loss", "calibration error"]
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for part, m in evaluation.items():
@@ -115,10 +135,10 @@ def table(metadata: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _interval(share: float, count: int) -> str:
+def _interval(share: float, count: int, digits: int = 4) -> str:
     """Where the share lies of all that could have been asked, by Wilson's score interval."""
     low, high = binomtest(round(share * count), count).proportion_ci(method="wilson")
-    return f"{low:.4f} to {high:.4f}"
+    return f"{low:.{digits}f} to {high:.{digits}f}"
 
 
 def _retrieval(evaluation: Mapping[str, Mapping[str, Any]]) -> str:
@@ -129,6 +149,20 @@ def _retrieval(evaluation: Mapping[str, Mapping[str, Any]]) -> str:
             if scores:
                 figures = (f"{scores[key]:.4f}" for key in ("precision_at_1", "precision_at_5", "chance"))
                 lines.append(f"| `data/{part}` | {m['images']:,} | {alike} | {' | '.join(figures)} |")
+    return "\n".join(lines)
+
+
+def _faces(evaluation: Mapping[str, Mapping[str, Any]]) -> str:
+    heads = ["images in", "images", "faces", "found", "recall (95 % interval)", "precision", "false alarms"]
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    for part, m in evaluation.items():
+        taken = m["found"] + m["false_alarms"]
+        share = m["found"] / m["faces"] if m["faces"] else 0.0
+        recall = f"{share:.2f} ({_interval(share, m['faces'], 2)})" if m["faces"] else ""
+        precision = f"{m['found'] / taken:.2f}" if m["faces"] and taken else ""
+        alarms = f"{m['false_alarms']:,}, in {m['images_with_false_alarms']:,} images"
+        row = [f"`data/{part}`", f"{m['images']:,}", f"{m['faces']:,}", f"{m['found']:,}", recall, precision, alarms]
+        lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 
 

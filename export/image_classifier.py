@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
 
 from export.errors import ExportError
 from export.onnx_file import ServedClassifier, write_onnx
@@ -23,13 +24,16 @@ from export.parity import check_parity
 from handlers import image
 from handlers.errors import InvalidContentError, RequestError
 from handlers.loaders import LOADERS, Loader
+from handlers.tasks.ensemble_classification import OUTPUTS
 from training import architectures
 from training.captcha_dataset import scan
 from training.cli import DataError
+from training.ensemble import Ensemble
 from training.network import ImageClassifier
 from training.recipe import Preprocessing
 
 PARITY_IMAGES = 70
+ENSEMBLE = "ensemble_classification"  # the task
 
 
 class _Preprocessing(BaseModel):
@@ -54,6 +58,12 @@ class _Recipe(BaseModel):
     preprocessing: Preprocessing = "crop"
 
 
+class _Network(BaseModel):
+    """A network of an ensemble."""
+
+    folder: str
+
+
 class _Meta(BaseModel):
     """What an export needs of meta.json; the rest travels as it is."""
 
@@ -62,6 +72,7 @@ class _Meta(BaseModel):
     classes: list[str] = Field(min_length=2)
     members: dict[str, Annotated[list[str], Field(min_length=1)]]
     recipe: _Recipe = _Recipe()
+    networks: list[_Network] = []
     preprocessing: _Preprocessing
     data: dict[str, Any]
     trained_at: Annotated[str, AfterValidator(lambda text: datetime.fromisoformat(text) and text)]
@@ -93,10 +104,16 @@ def load_network(
     members: Mapping[str, Sequence[str]],
     architecture: str = "efficientnet_b0",
     head: Sequence[int] = (),
+    bags: int = 0,
 ) -> ServedClassifier:
-    """The trained network as it is served; `members` has every group's classes. Raises ExportError."""
+    """The trained network as it is served, or the ensemble of `bags`; `members` has every group's classes.
+
+    Raises ExportError.
+    """
     of_class = [index for index, classes in enumerate(members.values()) for _ in classes]
-    model = ImageClassifier(of_class, architecture, head)
+    model: nn.Module = ImageClassifier(of_class, architecture, head)
+    if bags:
+        model = Ensemble(of_class, architecture, head, bags)
     try:
         with warnings.catch_warnings(action="ignore"):
             weights = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -122,14 +139,19 @@ def export_classifier(
     meta = read_meta(checkpoint)
     size = meta["preprocessing"]["input_size"]
     recipe = _Recipe.model_validate(meta.get("recipe", {}))
-    model = load_network(checkpoint, meta["members"], recipe.architecture, recipe.head)
-    write_onnx(model, (size, size, 3), target)
+    bags = len(meta.get("networks", []))
+    if handler["task"] == ENSEMBLE and not bags:
+        raise ExportError(f"{checkpoint} is one network, no ensemble: train that with --bags 3")
+    model = load_network(checkpoint, meta["members"], recipe.architecture, recipe.head, bags)
+    write_onnx(model, (size, size, 3), target, OUTPUTS if bags else OUTPUTS[:1])
     load = LOADERS[recipe.preprocessing]
     inputs = photographs(data_dir, size, load) if data_dir else crops(example, size, load)
     parity = check_parity(model, target, inputs)
     handler["labels"] = meta["classes"]
     handler["preprocessing"] = recipe.preprocessing
     handler["network"]["input_shape"] = [size, size, 3]
+    if handler["task"] == ENSEMBLE:
+        handler["network"]["outputs"] = list(OUTPUTS)
     return {key: value for key, value in meta.items() if key != "history"} | {"parity": asdict(parity)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from export.errors import ExportError
 
 
 class ServedClassifier(nn.Module):
-    """The network as it is served: uint8 pixels (B, H, W, 3) as decoded -> probabilities (B, classes).
+    """The network as it is served: uint8 pixels (B, H, W, 3) as decoded -> probabilities (B, classes), and what else
+    the classifier puts out.
 
     The change of layout, like the normalisation and the softmax, is inside the graph: there it costs next to nothing.
     """
@@ -24,12 +26,14 @@ class ServedClassifier(nn.Module):
         super().__init__()
         self.classifier = classifier
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        probabilities: torch.Tensor = self.classifier(pixels.permute(0, 3, 1, 2))  # (B, 3, H, W)
-        return probabilities
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        outputs: torch.Tensor | tuple[torch.Tensor, ...] = self.classifier(pixels.permute(0, 3, 1, 2))  # (B, 3, H, W)
+        return outputs
 
 
-def write_onnx(model: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
+def write_onnx(
+    model: nn.Module, input_shape: tuple[int, ...], path: Path, outputs: Sequence[str] = ("probabilities",)
+) -> None:
     """Export with a dynamic batch axis, weights inside, machine paths stripped; then onnx.checker.
 
     Raises ExportError where the checker objects.
@@ -43,7 +47,7 @@ def write_onnx(model: nn.Module, input_shape: tuple[int, ...], path: Path) -> No
             (example,),
             dynamo=True,
             input_names=["pixels"],
-            output_names=["probabilities"],
+            output_names=list(outputs),
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             external_data=False,
             verbose=False,

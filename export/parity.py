@@ -33,7 +33,8 @@ class Parity:
 def check_parity(
     model: nn.Module, path: Path, inputs: Sequence[tuple[str, NDArray[Any]]], tolerance: float = TOLERANCE
 ) -> Parity:
-    """Compare probabilities on named inputs, each (*input_shape), at batch 1, 2 and 7.
+    """Compare probabilities on named inputs, each (*input_shape), at batch 1, 2 and 7; all outputs, where the last axis
+    of each is the classes'.
 
     Raises ExportError that names the worst input where any probability is off by more than `tolerance`, or where the
     most probable label differs.
@@ -42,7 +43,7 @@ def check_parity(
     arrays = np.stack([array for _, array in inputs])  # (N, *input_shape)
     # One thread each: the last digits hang on the order of sums, and the record must not hang on the number of cores.
     with torch.inference_mode(), _one_thread():
-        expected = np.concatenate([model(torch.from_numpy(a[None])).numpy() for a in arrays])  # (N, classes)
+        expected = np.concatenate([_rows(model(torch.from_numpy(a[None]))) for a in arrays])  # (N, rows, classes)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -50,7 +51,7 @@ def check_parity(
     worst = 0.0
     for batch in BATCH_SIZES:
         got = np.concatenate(
-            [session.run(None, {input_name: arrays[i : i + batch]})[0] for i in range(0, len(arrays), batch)]
+            [_rows(session.run(None, {input_name: arrays[i : i + batch]})) for i in range(0, len(arrays), batch)]
         )
         difference, differs = compare(expected, got)
         # NaN compares false with everything, so the gate asks for what is good.
@@ -59,7 +60,7 @@ def check_parity(
             index = furthest(difference, bad)
             raise ExportError(
                 f"parity fails at batch {batch} for {int(bad.sum())} of {len(names)} inputs; worst is {names[index]}: "
-                f"PyTorch {expected[index].round(5).tolist()}, ONNX {got[index].round(5).tolist()} "
+                f"PyTorch {expected[index][0].round(5).tolist()}, ONNX {got[index][0].round(5).tolist()} "
                 f"(tolerance {tolerance:g})"
             )
         worst = max(worst, float(difference.max()))
@@ -67,13 +68,23 @@ def check_parity(
 
 
 def compare(expected: NDArray[Any], got: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Two networks' (N, classes) -> each row's largest difference, and whether its best class differs; (N,) each."""
-    return np.abs(got - expected).max(axis=1), got.argmax(axis=1) != expected.argmax(axis=1)
+    """Two networks' (N, ..., classes) -> each item's largest difference, and whether a best class of it differs; (N,)
+    each."""
+    others = tuple(range(1, got.ndim - 1))
+    differs = got.argmax(axis=-1) != expected.argmax(axis=-1)
+    return np.abs(got - expected).max(axis=(*others, -1)), differs.any(axis=others) if others else differs
 
 
 def furthest(difference: NDArray[Any], bad: NDArray[np.bool_]) -> int:
     """The bad row with the largest difference; NaN is larger than any."""
     return int(np.where(bad, np.nan_to_num(difference, nan=np.inf), -1).argmax())
+
+
+def _rows(outputs: Any) -> NDArray[Any]:
+    """Outputs (B, classes) and (B, ..., classes), or only the first of these -> (B, rows, classes)."""
+    several = outputs if isinstance(outputs, list | tuple) else [outputs]
+    arrays = [np.asarray(output) for output in several]
+    return np.concatenate([array.reshape(len(array), -1, array.shape[-1]) for array in arrays], axis=1)
 
 
 @contextmanager

@@ -170,6 +170,12 @@ def _lead(answer: Answer, spec: HandlerSpec) -> float:  # noqa: ARG001
     return float(best - second) / 2
 
 
+def _unanimous_lead(answer: Answer, spec: HandlerSpec) -> float:  # noqa: ARG001
+    """Likewise, of an ensemble whose networks agree: of another, one network's own lead may be nothing."""
+    first, second = (entry["probability"] for entry in answer["top"][:2])
+    return float(first - second) / 2 if answer["agreement"] == 1 else 0.0
+
+
 def _lead_and_threshold(answer: Answer, spec: HandlerSpec) -> float:
     """Of a question: what is valid may change as well."""
     threshold = spec.question and spec.question.confidence_threshold
@@ -184,6 +190,7 @@ def _from_threshold(score: str) -> Callable[[Answer, HandlerSpec], float]:
 KINDS: Mapping[str, Kind] = {
     # Twice what float16 may differ from float32 by at its gate; TF32 on a GPU has as many digits.
     "image_classification": Kind(0.02, _photographs, _lead, lambda answer: answer["label"]),
+    "ensemble_classification": Kind(0.02, _photographs, _unanimous_lead, lambda answer: answer["label"]),
     "digit_recognition": Kind(0.02, _samples, _lead, lambda answer: answer["digit"]),
     "yes_no": Kind(0.02, _photographs, _lead_and_threshold, lambda answer: answer["message"]),
     "tabular_classification": Kind(0.02, lambda *_: iter(()), _lead, lambda answer: answer["label"]),

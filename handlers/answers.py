@@ -37,6 +37,8 @@ def _differences(recorded: Any, found: Any, tolerance: float, where: str) -> Ite
     if isinstance(recorded, dict) and isinstance(found, dict) and recorded.keys() == found.keys():
         for name, value in recorded.items():
             yield from _differences(value, found[name], tolerance, f"{where}.{name}")
+    elif _is_ranking(recorded) and _is_ranking(found) and len(recorded) == len(found):
+        yield from _ranked_differently(recorded, found, tolerance, where)
     elif isinstance(recorded, list) and isinstance(found, list) and len(recorded) == len(found):
         for index, value in enumerate(recorded):
             yield from _differences(value, found[index], tolerance, f"{where}[{index}]")
@@ -45,6 +47,21 @@ def _differences(recorded: Any, found: Any, tolerance: float, where: str) -> Ite
             yield f"{_place(where)} {found} instead of {recorded}, give or take {tolerance}"
     elif type(recorded) is not type(found) or recorded != found:
         yield f"{_place(where)} {_short(found)} instead of {_short(recorded)}"
+
+
+def _is_ranking(value: Any) -> bool:
+    """A list of labels with their probabilities, the likeliest first."""
+    return isinstance(value, list) and all(isinstance(e, dict) and e.keys() == {"label", "probability"} for e in value)
+
+
+def _ranked_differently(recorded: Any, found: Any, tolerance: float, where: str) -> Iterator[str]:
+    """Label by label: which of two that are nearly as likely comes first is the machine's. One that is missing is at
+    most as likely as the last."""
+    probabilities = {entry["label"]: entry["probability"] for entry in found}
+    for index, entry in enumerate(recorded):
+        label = entry["label"]
+        probability = probabilities.get(label, min(probabilities.values()))
+        yield from _differences(entry["probability"], probability, tolerance, f"{where}[{index}].{label}")
 
 
 def _mismatches(form: Any, value: Any, where: str) -> Iterator[str]:

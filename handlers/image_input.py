@@ -24,15 +24,15 @@ class ImageInput:
         return self.load(data, self.side, self.limits)
 
 
-def read_input(spec: HandlerSpec, output: str) -> ImageInput:
-    """The input of a network that puts out `output` alone. Raises SpecError where the spec's network has another."""
+def read_input(spec: HandlerSpec, *outputs: str) -> ImageInput:
+    """The input of a network that puts out `outputs` alone. Raises SpecError where the spec's network has another."""
     network = spec.network
     if network is None:
         raise SpecError(f"{spec.task} needs a handler.network")
     if len(network.input_shape) != 3 or network.input_shape[0] != network.input_shape[1] or network.input_shape[2] != 3:
         raise SpecError(f"{spec.task} needs handler.network.input_shape [side, side, 3]")
-    if network.input_type != "uint8" or network.outputs != (output,):
-        raise SpecError(f"{spec.task} needs a network from uint8 pixels to '{output}'")
+    if network.input_type != "uint8" or network.outputs != outputs:
+        raise SpecError(f"{spec.task} needs a network from uint8 pixels to {' and '.join(map(repr, outputs))}")
     if spec.preprocessing not in LOADERS:
         raise SpecError(f"handler.preprocessing must be one of {', '.join(LOADERS)}, not {spec.preprocessing!r}")
     image.use_one_thread()

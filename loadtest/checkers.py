@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from marserve.client import read_reply
+from marserve.client import JSON, read_reply
 
 Checker = Callable[[Mapping[str, Any], bytes], str]
 
@@ -23,16 +23,19 @@ MIN_PER_GROUP = 2
 DEFAULT_COUNT = 6  # images of a challenge that does not say how many
 _MAX_REASON = 200
 _BESIDE_ANSWER = ("confidence", "predicted_class", "is_valid", "probabilities", "message")
+_ENDS = {"image/jpeg": (b"\xff\xd8\xff", b"\xff\xd9"), "image/png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")}
 
 
-def check_reply(kind: str, request: bytes, content: bytes, status: int) -> str:
+def check_reply(kind: str, request: bytes, content: bytes, status: int, media_type: str = JSON) -> str:
     """What is wrong with a reply over REST, or over gRPC (as status 200), or ""."""
     try:
-        answer = read_reply(content, status)
+        answer = read_reply(content, status, media_type)
     except RecursionError:
         return "the reply is nested too deeply"
     if answer.error:
         return answer.error[:_MAX_REASON]
+    if answer.media_type != JSON:
+        return "" if kind in _IMAGES and _is_image(content, media_type) else "the reply is no JSON, and no whole image"
     predictions = answer.body.get("predictions")
     if not isinstance(predictions, list):
         return _check_one(kind, answer.body, request)
@@ -60,6 +63,21 @@ def image_classification(body: Mapping[str, Any], request: bytes) -> str:  # noq
     if probabilities[label] != confidence:
         return "'label' is not the most probable one"
     return ""
+
+
+def ensemble_classification(body: Mapping[str, Any], request: bytes) -> str:  # noqa: ARG001
+    """`{"label", "confidence", "top", "agreement"}` that agree with each other."""
+    top, agreement = body.get("top"), body.get("agreement")
+    if not isinstance(top, list) or not top or not all(isinstance(entry, dict) for entry in top):
+        return "no list of labels in 'top'"
+    probabilities = [entry.get("probability") for entry in top]
+    if not all(map(_is_probability, probabilities)) or math.fsum(probabilities) > 1 + TOLERANCE:
+        return "the probabilities in 'top' are none"
+    if probabilities != sorted(probabilities, reverse=True):
+        return "'top' does not begin with the most probable label"
+    if body.get("label") != top[0].get("label") or body.get("confidence") != probabilities[0]:
+        return "'label' and 'confidence' are not the first of 'top'"
+    return "" if _is_probability(agreement) else "'agreement' is no number from 0 to 1"
 
 
 def digit_recognition(body: Mapping[str, Any], request: bytes) -> str:
@@ -97,6 +115,16 @@ def image_embedding(body: Mapping[str, Any], request: bytes) -> str:  # noqa: AR
         return "'dim' is not how many numbers there are"
     if not abs(math.hypot(*embedding) - 1) <= TOLERANCE:
         return "the length of the embedding is not 1"
+    return ""
+
+
+def face_mosaic(body: Mapping[str, Any], request: bytes) -> str:  # noqa: ARG001
+    """`{"faces", "media_type", "image"}`: at least one box, and the picture, where there is one."""
+    faces = body.get("faces")
+    if not isinstance(faces, list) or not faces or not all(map(_is_box, faces)):
+        return "no list of boxes in 'faces'"
+    if "image" in body and not _is_jpeg(body["image"]):
+        return "'image' is no JPEG in base64"
     return ""
 
 
@@ -139,6 +167,8 @@ def trajectory_anomaly(body: Mapping[str, Any], request: bytes) -> str:  # noqa:
 CHECKERS: Mapping[str, Checker] = {
     "any": any_object,
     "digit_recognition": digit_recognition,
+    "ensemble_classification": ensemble_classification,
+    "face_mosaic": face_mosaic,
     "image_classification": image_classification,
     "image_embedding": image_embedding,
     "random_images": random_images,
@@ -147,6 +177,8 @@ CHECKERS: Mapping[str, Checker] = {
     "trajectory_classification": trajectory_classification,
     "yes_no": yes_no,
 }
+
+_IMAGES = ("any", "face_mosaic")  # whose replies may be images
 
 
 def _check_one(kind: str, body: Any, request: bytes) -> str:
@@ -161,12 +193,22 @@ def _is_probability(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
+def _is_box(box: Any) -> bool:
+    whole = isinstance(box, list) and len(box) == 4 and all(type(number) is int and number >= 0 for number in box)
+    return whole and min(box[2:]) > 0
+
+
 def _is_jpeg(text: Any) -> bool:
     try:
-        data = base64.b64decode(text, validate=True)
+        return _is_image(base64.b64decode(text, validate=True), "image/jpeg")
     except (TypeError, ValueError, binascii.Error):
         return False
-    return data.startswith(b"\xff\xd8\xff") and data.endswith(b"\xff\xd9")
+
+
+def _is_image(data: bytes, media_type: str) -> bool:
+    """By its first and its last bytes."""
+    first, last = _ENDS.get(media_type, (b"", b""))
+    return bool(first) and data.startswith(first) and data.endswith(last)
 
 
 def _asked_for(request: bytes) -> int:

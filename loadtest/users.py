@@ -14,7 +14,7 @@ from locust.exception import CatchResponseError
 
 from loadtest.checkers import check_reply
 from loadtest.plan import TIMEOUT, Plan, Target
-from marserve.client import content_type
+from marserve.client import JSON, content_type
 from marserve.protos import inference_pb2, inference_pb2_grpc
 
 _GRPC_OPTIONS = [
@@ -43,10 +43,12 @@ def _predict_over_rest(user: RestUser) -> None:
         allow_redirects=False,
     )
     with request as reply:
-        # Status 0 is a connection that failed: Locust counts it, with the reason.
-        if reply.status_code and (reason := check_reply(target.kind, body, reply.content or b"", reply.status_code)):
+        if not reply.status_code:  # a connection that failed: Locust counts it, with the reason
+            return
+        media_type = reply.headers.get("content-type", JSON)
+        if reason := check_reply(target.kind, body, reply.content or b"", reply.status_code, media_type):
             reply.failure(reason)
-        elif reply.status_code:
+        else:
             reply.success()
 
 

@@ -18,9 +18,12 @@ import yaml
 
 from handlers.archive import DIGESTS
 from marserve.errors import MarserveError
+from marserve.failures import Failure
 
+REFUSED = "the archive is refused"  # the kind of every failure that is found here
 _MANIFEST = "MAR-INF/MANIFEST.json"
 _METADATA = "metadata.json"
+_RUNTIMES = ("python", "python3")  # TorchServe's
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # they become parts of URLs and paths
 
 
@@ -87,6 +90,8 @@ def read_archive(path: Path) -> Archive:
             name, version = model["modelName"], str(model["modelVersion"])
             if not (_NAME.fullmatch(name) and _NAME.fullmatch(version)):
                 raise MarserveError(f"{path}: model name {name!r} or version {version!r} has odd characters")
+            if manifest.get("runtime") not in _RUNTIMES:  # it would keep TorchServe from restoring others, too
+                raise MarserveError(f"{path}: the manifest's runtime must be one of {', '.join(_RUNTIMES)}")
             return Archive(path, name, version, config, handler, metadata, files, changed)
     except FileNotFoundError:
         raise MarserveError(f"{path} does not exist") from None
@@ -131,10 +136,20 @@ def read_intact(path: Path) -> Archive:
 
 
 def find_archives(model_store: Path, wanted: list[str], read: Callable[[Path], Archive] = read_intact) -> list[Archive]:
+    """As `sort_out`; raises MarserveError for the first archive that cannot be served, too."""
+    archives, failures = sort_out(model_store, wanted, read)
+    if failures:
+        raise MarserveError(failures[0].reason)
+    return archives
+
+
+def sort_out(
+    model_store: Path, wanted: list[str], read: Callable[[Path], Archive] = read_intact
+) -> tuple[list[Archive], list[Failure]]:
     """The archives of a model store, all or those named (`captcha_image` or `captcha_image.mar`), in order.
 
-    `read` decides which may be served. Raises MarserveError for an empty store, a name that is not there, or the first
-    archive that cannot be served.
+    `read` decides which may be served; beside them are those that cannot be. Raises MarserveError for an empty store,
+    or a name that is not there.
     """
     if not model_store.is_dir():
         raise MarserveError(f"the model store {model_store} is not a folder; name another with --model-store")
@@ -142,13 +157,27 @@ def find_archives(model_store: Path, wanted: list[str], read: Callable[[Path], A
     if not paths:
         raise MarserveError(f"{model_store} holds no .mar archive; make one with `python -m export`")
     names = [name.removesuffix(".mar") for name in wanted] or list(paths)
-    if odd := [name for name in names if name in paths and not _NAME.fullmatch(name)]:
-        raise MarserveError(
-            f"{paths[odd[0]]}: TorchServe takes only letters, digits, '.', '_' and '-' in a file's name"
-        )
     if missing := [name for name in names if name not in paths]:
         raise MarserveError(f"no {', '.join(missing)} in {model_store}; it has {', '.join(paths)}")
-    archives = [read(paths[name]) for name in dict.fromkeys(names)]
-    if len({(archive.name, archive.version) for archive in archives}) < len(archives):
-        raise MarserveError("two archives hold the same version of the same model; choose with --models")
-    return archives
+    found: dict[tuple[str, str], Archive] = {}
+    failures = []
+    for name in dict.fromkeys(names):
+        try:
+            archive = _read_new(paths[name], found, read)
+            found[archive.name, archive.version] = archive
+        except MarserveError as error:
+            failures.append(Failure(paths[name].name, "", "", str(error), REFUSED))
+    return list(found.values()), failures
+
+
+def _read_new(path: Path, found: Mapping[tuple[str, str], Archive], read: Callable[[Path], Archive]) -> Archive:
+    """One that TorchServe can serve beside those that were found before. Raises MarserveError."""
+    if not _NAME.fullmatch(path.stem):
+        raise MarserveError(f"{path}: TorchServe takes only letters, digits, '.', '_' and '-' in a file's name")
+    archive = read(path)
+    if same := found.get((archive.name, archive.version)):
+        raise MarserveError(
+            f"{path} holds the same version of the same model as {same.path.name}, {archive.name} {archive.version}: "
+            "remove one of them, or choose with --models"
+        )
+    return archive

@@ -66,16 +66,25 @@ def serve(
     grace: Annotated[
         str, typer.Option(help="How long an end waits for requests in flight; a second signal cuts it short.")
     ] = "20s",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Start nothing if any model fails, instead of serving the others.")
+    ] = False,
     edge: Annotated[Path | None, typer.Option(help="Put an edge with these settings before it (edge.yaml).")] = None,
     edge_port: Annotated[int | None, typer.Option(min=1100, max=65000, help="The edge's REST port.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when ready; `marserve stop` ends it.")] = False,
 ) -> None:
-    """Start TorchServe with the archives of a model store and wait until every worker has answered."""
+    """Start TorchServe with the archives of a model store and wait until every worker has answered.
+
+    A model that fails costs only itself: it is told on standard error, and the others are served.
+    """
     from handlers.errors import SpecError
     from handlers.pool import Pool
     from marserve import serve as module
     from marserve.durations import seconds
+    from marserve.overrides import check_folder
 
+    if overrides:
+        check_folder(overrides)
     if pool is not None:
         try:
             Pool(pool)
@@ -88,7 +97,7 @@ def serve(
         raise MarserveError("--overrides and --no-overrides exclude each other")
     folder = None if no_overrides else overrides or model_store
     waiting = seconds(grace, "--grace", 0, 3600)
-    options = module.Options(model_store, config, port, names, pool, folder, waiting, fresh, edge, edge_port)
+    options = module.Options(model_store, config, port, names, pool, folder, waiting, fresh, edge, edge_port, strict)
     (module.detach if detach else module.serve)(options)
 
 
@@ -126,14 +135,19 @@ def predict(
     ],
     use_grpc: Annotated[bool, typer.Option("--grpc", help="Over gRPC instead of REST.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line per file instead of a table.")] = False,
+    output: Annotated[
+        Path, typer.Option(help="Folder for the images of models that answer with one.", file_okay=False)
+    ] = Path(),
     url: Annotated[str, typer.Option(help="The server's REST address.")] = "http://127.0.0.1:8080",
     grpc_address: Annotated[str, typer.Option(help="The server's gRPC address.")] = "127.0.0.1:7070",
 ) -> None:
     """Send files to a running server and print its answers; exit code 1 if any failed.
 
+    An answer that is an image is written to FILE_MODEL.jpeg; with --json, and over gRPC, all answers are JSON.
+
     A key for an edge is taken from the environment, MARSERVE_KEY: what is on a command line others can see.
     """
-    from marserve.client import Client, GrpcClient, RestClient
+    from marserve.client import ANY, JSON, Answer, Client, GrpcClient, RestClient
 
     key = os.environ.get("MARSERVE_KEY", "")
     client: Client = GrpcClient(grpc_address, key) if use_grpc else RestClient(url, key)
@@ -142,13 +156,18 @@ def predict(
     try:
         with client:
             for file in files:
-                answer = client.predict(name, _read(file))
+                answer = client.predict(name, _read(file), JSON if as_json else ANY)
+                saved = output / f"{file.stem}_{name}.{answer.media_type.partition('/')[2]}"
+                if answer.content and (reason := _not_written(saved, answer.content)):
+                    answer = Answer({}, reason)
                 failed = failed or bool(answer.error)
                 if as_json:
                     failure = {"failed": answer.error} if answer.error else {}
                     print(json.dumps({"file": str(file), **answer.body, **failure}))
                 elif answer.error:
                     table.add_row(plain(file), plain(f"error: {answer.error}"), "")
+                elif answer.content:
+                    table.add_row(plain(file), plain(f"written to {saved}"), "")
                 elif label := answer.body.get("label", answer.body.get("predicted_class")):
                     table.add_row(
                         plain(file),
@@ -204,17 +223,19 @@ def evaluate(
         typer.Option(
             "--data_dir",
             "--data-dir",
-            help="Images: <group>/<class>/*.jpg|png|webp, or <group>/* alone. Movements: human/ and bot_<family>/.",
+            help="Images: <group>/<class>/*.jpg|png|webp, or <group>/* alone. Movements: human/ and bot_<family>/. "
+            "Faces: images, and dlib's *.xml with their boxes.",
         ),
     ],
     model_store: Annotated[Path, typer.Option(help="Folder with .mar archives.")] = Path("model_store"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object with every figure.")] = False,
 ) -> None:
-    """Score a model on labelled images or movements, without a server: with the very answers that one would give."""
+    """Score a model on labelled images, movements or faces, without a server: with the answers that one would give."""
     from marserve import evaluate as images
+    from marserve import evaluate_faces as faces
     from marserve import evaluate_movements as movements
     from marserve import evaluate_retrieval as retrieval
-    from marserve import report, report_movements, report_retrieval
+    from marserve import report, report_faces, report_movements, report_retrieval
     from marserve.archive import find_archives, read_archive
     from marserve.photos import CLASSIFIERS, EMBEDDING
 
@@ -222,6 +243,7 @@ def evaluate(
         **dict.fromkeys(CLASSIFIERS, (images.evaluate, report.print_report)),
         **dict.fromkeys(movements.TASKS, (movements.evaluate, report_movements.print_report)),
         EMBEDDING: (retrieval.evaluate, report_retrieval.print_report),
+        faces.TASK: (faces.evaluate, report_faces.print_report),
     }
     archive = read_archive(Path(name)) if name.endswith(".mar") else find_archives(model_store, [name])[0]
     task = str(archive.handler.get("task", "nothing that marserve knows"))
@@ -278,6 +300,18 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise MarserveError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _not_written(path: Path, content: bytes) -> str:
+    """Why it could not be; what is there already stays."""
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+    except FileExistsError:
+        return f"{path} exists already: move it, or choose another folder with --output"
+    except OSError as error:
+        return f"cannot write {path}: {error.strerror}"
+    return ""
 
 
 def main() -> None:

@@ -19,17 +19,26 @@ TIMEOUT = 60.0  # seconds
 _MAX_MESSAGE = 16 * 2**20
 
 
+JSON, ANY = "application/json", "*/*"  # of an Accept header
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`body` is what the model replied; `error` says why there is no prediction, or is empty."""
+    """`body` is what the model replied; `error` says why there is no prediction, or is empty.
+
+    Of a reply that is an image `content` has the file, and `body` is empty.
+    """
 
     body: Mapping[str, Any]
     error: str = ""
+    content: bytes = b""
+    media_type: str = JSON
 
 
 class Client(Protocol):
-    def predict(self, name: str, data: bytes) -> Answer:
-        """One request. Raises MarserveError where no server answers."""
+    def predict(self, name: str, data: bytes, accept: str = ANY) -> Answer:
+        """One request. `accept` says what the reply may be; over gRPC it is JSON. Raises MarserveError where no server
+        answers."""
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *_: object) -> None: ...
@@ -55,16 +64,15 @@ class RestClient:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def predict(self, name: str, data: bytes) -> Answer:
+    def predict(self, name: str, data: bytes, accept: str = ANY) -> Answer:
         try:
-            reply = self._http.post(
-                f"/predictions/{quote(name, safe='')}", content=data, headers={"content-type": content_type(data)}
-            )
+            headers = {"content-type": content_type(data), "accept": accept}
+            reply = self._http.post(f"/predictions/{quote(name, safe='')}", content=data, headers=headers)
         except (httpx.RequestError, UnicodeError) as error:
             raise MarserveError(
                 f"no answer from {self._http.base_url}: {error}; is `marserve serve` running?"
             ) from None
-        return read_reply(reply.content, reply.status_code)
+        return read_reply(reply.content, reply.status_code, reply.headers.get("content-type", JSON))
 
 
 class GrpcClient:
@@ -87,7 +95,7 @@ class GrpcClient:
     def __exit__(self, *_: object) -> None:
         self._channel.close()
 
-    def predict(self, name: str, data: bytes) -> Answer:
+    def predict(self, name: str, data: bytes, accept: str = ANY) -> Answer:  # noqa: ARG002
         try:
             request = self._request(model_name=name, input={"data": data})
             reply = self._stub.Predictions(request, timeout=TIMEOUT, metadata=self._metadata)
@@ -106,8 +114,10 @@ def content_type(data: bytes) -> str:
     return "application/json" if looks_like_json(data) else "application/octet-stream"
 
 
-def read_reply(content: bytes, status: int) -> Answer:
-    """A reply's body and HTTP status -> answer, whichever of the two says that it failed."""
+def read_reply(content: bytes, status: int, media_type: str = JSON) -> Answer:
+    """A reply's body, HTTP status and content type -> answer, whichever of the first two says that it failed."""
+    if status == HTTPStatus.OK and media_type.startswith("image/"):
+        return Answer({}, content=content, media_type=media_type)
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):

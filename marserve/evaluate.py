@@ -15,7 +15,7 @@ from marserve import metrics
 from marserve.archive import Archive
 from marserve.errors import DataError
 from marserve.model import load_model
-from marserve.photos import CLASSIFIERS, Photo, answers, predicted, scan
+from marserve.photos import CLASSIFIERS, Photo, answers, predicted, probabilities, scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def _score(archive: Archive, labels: Sequence[str], read: Sequence[_Read], unrea
     number = {label: index for index, label in enumerate(labels)}
     truth = np.array([number[photo.label] for photo, _ in read])
     found = np.array([number[predicted(reply)] for _, reply in read])
-    probabilities = np.array([[reply["probabilities"][label] for label in labels] for _, reply in read])
+    said = np.array([probabilities(reply, labels) for _, reply in read])
     confusion = metrics.confusion_matrix(truth, found, len(labels))
     scores = metrics.scores(confusion)
     columns = (confusion.sum(axis=1), scores.precision, scores.recall, scores.f1)
@@ -110,8 +110,8 @@ def _score(archive: Archive, labels: Sequence[str], read: Sequence[_Read], unrea
         groups={label: GroupScores(*row) for label, row in zip(labels, rows, strict=True)},
         classes=_by_class(read),
         confusion=Confusion(list(labels), confusion.tolist()),
-        log_loss=metrics.log_loss(truth, probabilities),
-        calibration_error=metrics.calibration_error(truth == found, probabilities.max(axis=1)),
+        log_loss=metrics.log_loss(truth, said),
+        calibration_error=metrics.calibration_error(truth == found, said.max(axis=1)),
     )
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from http import HTTPStatus
+from pathlib import Path
+from typing import Any
 
+from marserve.failures import Failure
 from marserve.management import Management, NoAnswerError, Version
 from marserve.pages import Page
 from marserve.settings import Address
@@ -36,6 +39,7 @@ class Health:
         self._tell = seen
         self._clock = clock
         self._versions: tuple[Version, ...] = ()
+        self._failed: dict[str, Failure] = {}  # by what has failed, until it is served all the same
         self._seen = -STALE
         self._phase = "starting"
         self._asked = -ASKED
@@ -52,9 +56,15 @@ class Health:
             self._phase = "starting"
             self._versions = ()
 
-    def serving(self) -> None:
-        """All models have answered: from here on it depends on their workers."""
+    def serving(self, failed: Iterable[Failure] = ()) -> None:
+        """All models have answered or failed: from here on it depends on the workers of those that have answered."""
+        self._failed |= {failure.what: failure for failure in failed}
         self._phase = "serving"
+
+    @property
+    def failed(self) -> tuple[Failure, ...]:
+        """What is not served since it has failed."""
+        return tuple(self._failed.values())
 
     def drain(self) -> None:
         """This server is about to end."""
@@ -72,6 +82,8 @@ class Health:
             versions = self._management.versions()
             if self._phase not in CLOSED:
                 self._tell(versions)
+                files = {Path(version.archive).name for version in versions}
+                self._failed = {what: one for what, one in self._failed.items() if one.archive not in files}
             self._versions = versions  # what the page shows has been told before: it outlives TorchServe
             self._seen = self._clock()
 
@@ -81,17 +93,22 @@ class Health:
         return self._clock() - self._asked < ASKED
 
     def page(self) -> Page:
-        """200 and `ready`, or 503 with what is not."""
+        """200 and `ready`, or `degraded` with what has failed; or 503 with what is not ready."""
         self._asked = self._clock()
         status, reason = self._judge()
-        content = {"status": status, "reason": reason} if reason else {"status": status}
+        content: dict[str, Any] = {"status": status, "reason": reason} if reason else {"status": status}
         models = {
             version.model: {"version": version.version, "workers": len(version.workers), "ready": version.ready}
             for version in self._versions
             if version.default
         }
-        code = HTTPStatus.OK if status == "ready" else HTTPStatus.SERVICE_UNAVAILABLE
-        return Page(code, "application/json", json.dumps({**content, "models": models}).encode() + b"\n")
+        failed = [
+            {"archive": one.archive, "model": one.model, "version": one.version, "reason": one.kind}
+            for one in self._failed.values()
+        ]
+        content |= {"models": models, **({"failed": failed} if failed else {})}
+        code = HTTPStatus.OK if status in ("ready", "degraded") else HTTPStatus.SERVICE_UNAVAILABLE
+        return Page(code, "application/json", json.dumps(content).encode() + b"\n")
 
     def _judge(self) -> tuple[str, str]:
         """One word for programs, and for people why it is not `ready`."""
@@ -102,6 +119,8 @@ class Health:
         idle = [version.model for version in self._versions if version.default and not version.ready]
         if idle or not self._versions:
             return "unavailable", f"no worker is ready for {', '.join(idle) or 'any model'}"
+        if self._failed:
+            return "degraded", f"without what has failed: {', '.join(self._failed)}"
         return "ready", ""
 
     def _watch(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,16 +65,33 @@ def obeys_network(archive: Archive) -> bool:
     return "entry.py" in archive.files and ENVIRONMENT.encode() in archive.read("entry.py")
 
 
-def find_overrides(folder: Path, archives: Sequence[Archive]) -> dict[str, Overrides]:
-    """By model, those that `folder` has for any of the archives and that change something. Raises MarserveError."""
+def check_folder(folder: Path) -> None:
+    """Raises MarserveError where there is none."""
     if not folder.is_dir():
         raise MarserveError(f"{folder} is no folder with overrides")
+
+
+def find_overrides(folder: Path, archives: Sequence[Archive]) -> dict[str, Overrides]:
+    """By model, those that `folder` has for any of the archives and that change something. Raises MarserveError."""
+    check_folder(folder)
     found = {}
     for archive in archives:
         path = folder / f"{archive.name}{SUFFIX}"
         if path.exists() and (overrides := read_overrides(path, archive)):
             found[archive.name] = overrides
     return found
+
+
+def with_overrides(read: Callable[[Path], Archive], folder: Path | None) -> Callable[[Path], Archive]:
+    """As `read`, which is to raise MarserveError also for an archive that its overrides in that folder do not fit."""
+
+    def checked(path: Path) -> Archive:
+        archive = read(path)
+        if folder:
+            find_overrides(folder, [archive])
+        return archive
+
+    return checked
 
 
 def read_overrides(path: Path, archive: Archive) -> Overrides:

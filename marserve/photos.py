@@ -21,7 +21,8 @@ from handlers.pipeline import Answer, Pipeline
 from marserve.errors import DataError, MarserveError
 
 TASK, EMBEDDING = "image_classification", "image_embedding"
-CLASSIFIERS = (TASK, "digit_recognition", "yes_no")  # tasks whose replies have the probability of every label
+# Tasks whose replies say which of the labels an image has.
+CLASSIFIERS = (TASK, "digit_recognition", "ensemble_classification", "yes_no")
 _NUMBERS = {"confidence", "embedding"}  # of an answer: what must be finite
 BATCH = 8  # images that one thread takes at a time: whole files, which may have many megabytes
 
@@ -51,10 +52,21 @@ def scan(folder: Path, labels: Sequence[str] | None = None) -> list[Photo]:
     return photos
 
 
+def probabilities(reply: Mapping[str, Any], labels: Sequence[str]) -> list[float]:
+    """Of every label in turn. Where a reply names only the likeliest, the others share evenly what is left."""
+    if "top" not in reply:
+        return [reply["probabilities"][label] for label in labels]
+    named = {entry["label"]: entry["probability"] for entry in reply["top"]}
+    left = max(0.0, 1 - sum(named.values())) / max(1, len(labels) - len(named))
+    return [named.get(label, left) for label in labels]
+
+
 def predicted(reply: Mapping[str, Any]) -> str:
     """The most probable label."""
-    probabilities: Mapping[str, float] = reply["probabilities"]
-    return max(probabilities, key=probabilities.__getitem__)
+    if "top" in reply:
+        return str(reply["top"][0]["label"])
+    all_of_them: Mapping[str, float] = reply["probabilities"]
+    return max(all_of_them, key=all_of_them.__getitem__)
 
 
 def below(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 
 import httpx
@@ -19,9 +20,19 @@ from marserve.management import READY
 from marserve.settings import Addresses
 
 TIMEOUT = 120.0  # seconds
+DOES_NOT_LOAD, LATE, WRONG = "does not load", "is not ready in time", "does not answer its own example"
 WARM_UP_HEADER = "marserve-warm-up"
 WORKER_HEADER = "marserve-worker"
 SERVER_LOG, MODELS_LOG = "server.log", "models.log"
+
+
+class NotReadyError(MarserveError):
+    """A model that does not get ready: its name, and for what reason, which is of that kind."""
+
+    def __init__(self, name: str, kind: str, reason: str) -> None:
+        super().__init__(f"{name} {reason}")
+        self.kind = kind
+        self.reason = reason
 
 
 class Readiness:
@@ -39,35 +50,58 @@ class Readiness:
         self._rest.close()
         self._management.close()
 
+    def wait_for_server(self, stopping: Flag = False) -> None:
+        """Until the management API answers, which is once every model is registered. Raises MarserveError."""
+        deadline = time.monotonic() + TIMEOUT
+        while not stopping:
+            self._check()
+            try:
+                self._management.get("/models", params={"limit": 1})
+                return
+            except httpx.TransportError:
+                pass
+            if time.monotonic() > deadline:
+                raise MarserveError(f"TorchServe does not answer after {TIMEOUT:.0f} s{self.see_logs()}")
+            time.sleep(0.05)
+
     def wait_for_workers(self, name: str, version: str, deadline: float, stopping: Flag = False) -> set[str]:
-        """The process ids of the version's workers, once all are READY; none when `stopping`. Raises MarserveError."""
+        """The process ids of the version's workers, once all are READY; none when `stopping`. Raises NotReadyError."""
+        began = time.monotonic()
         failure = re.compile(rf" {_worker(name, version)} BatchAggregator - Load model failed: ")
         while not stopping:
             self._check()
             if failure.search(self.log(SERVER_LOG)):
-                raise MarserveError(f"{name} does not load: {self.reason(name, version)}{self.see_logs()}")
+                reason = f"{DOES_NOT_LOAD}: {self.reason(name, version)}{self.see_logs()}"
+                raise NotReadyError(name, DOES_NOT_LOAD, reason)
             try:
                 reply = self._management.get(f"/models/{name}/{version}")
-                model = reply.json()[0] if reply.status_code == 200 else {}
+                model = reply.json()[0] if reply.status_code == HTTPStatus.OK else {}
             except (httpx.TransportError, ValueError):
                 model = {}
+            else:
+                if reply.status_code == HTTPStatus.NOT_FOUND:
+                    raise NotReadyError(name, DOES_NOT_LOAD, f"is not known to TorchServe{self.see_logs()}")
             workers = model.get("workers", [])
             enough = model and len(workers) >= model["minWorkers"]  # none at all where it was scaled to none
             if enough and all(worker["status"] == READY for worker in workers):
                 return {str(worker["pid"]) for worker in workers}
             if time.monotonic() > deadline:
-                raise MarserveError(f"{name} is not ready after {TIMEOUT:.0f} s{self.see_logs()}")
+                late = f"is not ready after {time.monotonic() - began:.0f} s{self.see_logs()}"
+                raise NotReadyError(name, LATE, late)
             time.sleep(0.05)
         return set()
 
     def warm_up(self, archive: Archive, workers: set[str], deadline: float, stopping: Flag = False) -> None:
         """Send the archive's example, if it has one, until each of the version's workers has answered it.
 
-        Raises MarserveError with the answer that is none.
+        Raises NotReadyError with the answer that is none.
         """
         if not archive.example:
             return
-        content, headers = archive.example_request()
+        try:
+            content, headers = archive.example_request()
+        except MarserveError as error:
+            raise NotReadyError(archive.name, WRONG, f"cannot be asked anything: {error}") from None
         answered: set[str] = set()
         while answered != workers and not stopping:
             try:
@@ -77,14 +111,15 @@ class Readiness:
                     headers={**headers, WARM_UP_HEADER: "1"},
                 )
             except httpx.TransportError as error:
-                raise MarserveError(f"{archive.name} did not answer its example: {error}{self.see_logs()}") from None
-            if reply.status_code != 200:
-                raise MarserveError(
-                    f"{archive.name} answers its own example with {reply.status_code}: {reply.text[:300]}"
-                )
+                reason = f"did not answer its example: {error}{self.see_logs()}"
+                raise NotReadyError(archive.name, WRONG, reason) from None
+            if reply.status_code != HTTPStatus.OK:
+                reason = f"answers its own example with {reply.status_code}: {reply.text[:300]}"
+                raise NotReadyError(archive.name, WRONG, reason)
             answered |= {reply.headers.get(WORKER_HEADER, "")} & workers
             if time.monotonic() > deadline:
-                raise MarserveError(f"only {len(answered)} of {len(workers)} workers of {archive.name} answer")
+                reason = f"has {len(workers)} workers, but only {len(answered)} answer"
+                raise NotReadyError(archive.name, WRONG, reason)
 
     def reason(self, name: str, version: str) -> str:
         """The last line of the traceback that the version's worker left in its log."""

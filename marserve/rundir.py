@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from marserve.errors import MarserveError
+from marserve.failures import Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class State:
     model_store: str = ""
     overrides: str = ""  # the folder with them, if they count
     kept: str = ""  # the file with what is served (state.py)
+    failed: tuple[Failure, ...] = ()
 
 
 _MAX_SOCKET_PATH = 107  # bytes that a Unix socket's address holds
@@ -113,8 +115,10 @@ class RunDir:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             try:
-                return State(**json.loads(self._state.read_text()))
-            except (OSError, ValueError, TypeError):
+                content = json.loads(self._state.read_text())
+                failed = tuple(Failure(**one) for one in content.pop("failed", ()))
+                return State(**content, failed=failed)
+            except (OSError, ValueError, TypeError, AttributeError):
                 return None  # it has only just taken the folder
         finally:
             os.close(lock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -18,18 +19,20 @@ from marserve.boot.slots import Slots
 from marserve.deaths import Deaths
 from marserve.draining import Drain
 from marserve.edge import child
+from marserve.failures import MARK, tell_failed
 from marserve.health import Health
 from marserve.metrics_page import MetricsPage
-from marserve.overrides import find_overrides, settings
+from marserve.overrides import find_overrides, settings, with_overrides
 from marserve.pages import Pages
 from marserve.rundir import RunDir, State
 from marserve.server import Server
 from marserve.settings import DEFAULT_PORT, Addresses, addresses, check_free, free_loopback, read_properties
 from marserve.state import Keeper, StateFile, plan
 from marserve.summary import summary, write_examples
+from marserve.torchserve import Setup
 from marserve.trust import admission
 
-DETACH_TIMEOUT = 150.0  # seconds; longer than a server waits for its own models
+DETACH_TIMEOUT = math.inf  # a server waits for its own models for as long as their settings say
 STOP_TIMEOUT = 15.0  # seconds that an end takes beyond its grace period
 CRASHED_TIMEOUT = 15.0  # seconds that what a killed server has left may take to end
 NOTICE = 1.5  # seconds of good service after /health has begun to say 503, where somebody reads it
@@ -47,6 +50,7 @@ class Options:
     fresh: bool = False  # nothing of what an earlier server has kept
     edge: Path | None = None  # settings of an edge that is to stand before it
     edge_port: int | None = None
+    strict: bool = False  # whether one model that fails is too many
 
 
 def serve(options: Options) -> None:
@@ -60,7 +64,9 @@ def serve(options: Options) -> None:
     fresh = options.fresh or bool(options.models) or "models" in properties
     trusted = admission.required(properties, options.config)
     admit = partial(admission.admit, trusted=trusted)
-    first = plan(options.model_store, options.models, None if fresh else state.read(), admit)
+    planned = partial(plan, options.model_store, strict=options.strict)
+    checked = with_overrides(admit, options.overrides)
+    first = planned(options.models, None if fresh else state.read(), checked)
     archives = first.archives
     overrides = find_overrides(options.overrides, archives) if options.overrides else {}
     grace = options.grace
@@ -74,7 +80,7 @@ def serve(options: Options) -> None:
     try:
         if trusted:
             shutil.copyfile(trusted, rundir.trusted)
-        known = State(os.getpid(), ready=False, grace=grace, **_paths(options, state))
+        known = _known(options, grace, state)
         rundir.write_state(known)
         behind = replace(listening, metrics=free_loopback())
         plain = {(one.name, one.version): settings(one, overrides, properties) for one in archives}
@@ -85,31 +91,30 @@ def serve(options: Options) -> None:
             MetricsPage(rundir.metrics, behind.metrics, (deaths, edge_deaths)) as metrics,
             Pages(listening.metrics, {"/metrics": metrics.page, "/health": health.page}) as pages,
         ):
-            images = pools(options.pool, archives, rundir)
+            setup = Setup(rundir, properties, behind, pools(options.pool, archives, rundir), overrides)
             server = Server(
-                rundir,
-                properties,
-                behind,
+                setup,
                 first,
-                images,
-                overrides,
                 keeper,
-                # Not what is new in the store.
-                lambda seen: plan(options.model_store, list(seen.archives), seen, admit),
+                lambda seen: planned(list(seen.archives), seen, admit),  # not what is new in the store
                 health,
                 deaths,
+                options.strict,
             )
             try:
                 pages.start()  # a process that has threads should not fork, where it need not
                 health.start()
                 if server.wait_until_ready(stopping):
-                    write_examples(archives, rundir)
-                    print(summary(first, overrides, listening, rundir, time.monotonic() - started), flush=True)
+                    write_examples(server.plan.archives, rundir)
+                    seconds = time.monotonic() - started
+                    print(summary(server.plan, server.failures, overrides, listening, rundir, seconds), flush=True)
                     if keeper.failure:
                         print(f"note: what is served is not kept for the next start: {keeper.failure}", flush=True)
                     with _edge(options, listening, edge_deaths) as edge:
-                        rundir.write_state(replace(known, ready=True))
                         while not stopping:
+                            now = replace(known, ready=True, failed=health.failed)
+                            if now != known:
+                                rundir.write_state(known := now)
                             server.tend(stopping)
                             if edge and not stopping:
                                 edge.tend()
@@ -127,9 +132,10 @@ def serve(options: Options) -> None:
         rundir.remove(keep_logs=failed)
 
 
-def _paths(options: Options, state: StateFile) -> dict[str, str]:
+def _known(options: Options, grace: float, state: StateFile) -> State:
+    """What other commands get to know of it before it is ready."""
     overrides = str(options.overrides.resolve()) if options.overrides else ""
-    return {"model_store": str(options.model_store.resolve()), "overrides": overrides, "kept": str(state.path)}
+    return State(os.getpid(), False, grace, str(options.model_store.resolve()), overrides, str(state.path))
 
 
 def _edge(options: Options, listening: Addresses, deaths: Deaths) -> AbstractContextManager[child.Edge | None]:
@@ -148,11 +154,16 @@ def detach(options: Options) -> None:
     command += ["--pool", str(options.pool)] if options.pool else []
     command += ["--overrides", str(options.overrides)] if options.overrides else ["--no-overrides"]
     command += ["--fresh"] if options.fresh else []
+    command += ["--strict"] if options.strict else []
     command += ["--edge", str(options.edge)] if options.edge else []
     command += ["--edge-port", str(options.edge_port)] if options.edge_port is not None else []
     command += [word for name in options.models for word in ("--models", name)]
     text = background.start(command, rundir, DETACH_TIMEOUT)
-    print(text.replace("Ctrl-C stops it", f"{_stop_command(listening)} stops it"), end="")
+    for line in text.replace("Ctrl-C stops it", f"{_stop_command(listening)} stops it").splitlines():
+        if line.startswith(f"{MARK} "):
+            tell_failed(line)
+        else:
+            print(line)
 
 
 def stop(port: int) -> None:

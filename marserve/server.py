@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 
 from marserve.background import Flag
 from marserve.deaths import Deaths, tell
 from marserve.errors import MarserveError
+from marserve.failures import Failure, tell_failures
 from marserve.health import Health
-from marserve.overrides import Overrides
-from marserve.rundir import RunDir
-from marserve.settings import Addresses, check_free
+from marserve.settings import check_free
 from marserve.state import Keeper, Plan, State
-from marserve.torchserve import TorchServe
+from marserve.torchserve import Setup, TorchServe
 
 PORTS_TIMEOUT = 5.0  # seconds until the kernel has taken the ports of killed processes back
 END_TIMEOUT = 1.0  # seconds between the last word of a process that dies and its end
@@ -24,29 +24,24 @@ class Server:
 
     def __init__(
         self,
-        rundir: RunDir,
-        properties: Mapping[str, str],
-        addresses: Addresses,
+        setup: Setup,
         first: Plan,
-        pools: Mapping[str, str],
-        overrides: Mapping[str, Overrides],
         keeper: Keeper,
         restore: Callable[[State], Plan],
         health: Health,
         deaths: Deaths,
+        strict: bool,
     ) -> None:
-        """`restore` says what to serve after a death, from what `keeper` has seen last."""
-        self._rundir = rundir
-        self._properties = properties
-        self._addresses = addresses
-        self._plan = first
-        self._pools = pools
-        self._overrides = overrides
+        """`restore` says what to serve after a death, from what `keeper` has seen last. With `strict` none may fail."""
+        self._setup = setup
         self._keeper = keeper
         self._restore = restore
         self._health = health
         self._deaths = deaths
+        self._strict = strict
         self._ready = False
+        self.plan = first  # what is to be served, without what has failed
+        self.failures: list[Failure] = []  # at its last start
         self._torchserve = self._start()
 
     @property
@@ -59,17 +54,24 @@ class Server:
         return self._ready and not self._torchserve.ended
 
     def wait_until_ready(self, stopping: Flag) -> bool:
-        """As TorchServe's; from then on /health says how it is."""
-        self._ready = self._torchserve.wait_until_ready(stopping)
+        """As TorchServe's, false once `stopping` is set; what has failed is told, and /health says how it is."""
+        failed = self._torchserve.wait_until_ready(stopping, self._strict)
+        self._ready = not stopping
         if self._ready:
-            self._health.serving()
+            self.failures = [*self.plan.failures, *failed]
+            tell_failures(self.failures)
+            lost = {(one.model, one.version) for one in failed}
+            served = [one for one in self.plan.archives if (one.name, one.version) not in lost]
+            self.plan = replace(self.plan, archives=served, failures=())
+            self._keeper.spare(self.failures)
+            self._health.serving(self.failures)
             self._health.look()
         return self._ready
 
     def tend(self, stopping: Flag) -> None:
         """Where it has died, start it again as it was last seen; return when it is ready, or `stopping` is set.
 
-        Raises MarserveError where it dies too often, or does not get ready.
+        What had failed is not tried again. Raises MarserveError where it dies too often, or nothing gets ready.
         """
         if not self._torchserve.ended:
             return
@@ -77,7 +79,7 @@ class Server:
         self._health.starting()
         began = time.monotonic()
         while (code := self._torchserve.code()) is not None and not stopping:
-            self._deaths.count(code, f" (logs: {self._rundir.logs})")
+            self._deaths.count(code, f" (logs: {self._setup.rundir.logs})")
             self._start_again()
             try:
                 self.wait_until_ready(stopping)
@@ -85,21 +87,19 @@ class Server:
                 if self._torchserve.code(END_TIMEOUT) is None:  # or it has died once more, and that is counted
                     raise
         if self._ready:
-            restored = f"; restored {'; '.join(self._plan.said)}" if self._plan.said else ""
+            restored = f"; restored {'; '.join(self.plan.said)}" if self.plan.said else ""
             tell(f"TorchServe is ready again after {time.monotonic() - began:.1f} s{restored}")
 
     def stop(self, at_once: Callable[[], bool]) -> None:
         self._torchserve.stop(at_once)
 
     def _start(self) -> TorchServe:
-        return TorchServe(self._rundir, self._properties, self._addresses, self._plan, self._pools, self._overrides)
+        return TorchServe(self._setup, self.plan)
 
     def _start_again(self) -> None:
         self._torchserve.stop()  # the workers that it has left
-        check_free(self._addresses.all(), PORTS_TIMEOUT)
-        self._rundir.renew()
+        check_free(self._setup.addresses.all(), PORTS_TIMEOUT)
+        self._setup.rundir.renew()
         if state := self._keeper.last:
-            self._plan = self._restore(state)
-            # What `models=` said is in there. TorchServe takes that, or what is restored.
-            self._properties = {key: value for key, value in self._properties.items() if key != "models"}
+            self.plan = self._restore(state)
         self._torchserve = self._start()

@@ -1,7 +1,7 @@
 """What a server serves, kept over its end: a file per REST port, from which the next one comes back the same.
 
 It holds how the server differs from its model store: what was registered, unregistered, scaled or made the default
-over TorchServe's management API meanwhile.
+over TorchServe's management API meanwhile. What fails stays there as it was, and is tried again by the next one.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from marserve.archive import Archive, find_archives, read_intact
+from marserve.archive import Archive, read_intact, sort_out
 from marserve.errors import MarserveError
+from marserve.failures import Failure, nothing_left
 from marserve.management import SETTINGS, Version
 
 Key = tuple[str, str]  # a model and its version
@@ -47,6 +48,14 @@ class Plan:
     defaults: Mapping[str, str] = field(default_factory=dict)  # version by model
     left_out: Sequence[Path] = ()  # archives that were unregistered
     said: Sequence[str] = ()  # the differences in words
+    failures: Sequence[Failure] = ()  # archives that were refused
+    state: State | None = None  # what it was made from
+
+    def default_without(self, model: str, failed: Container[str]) -> str | None:
+        """The version to be the default without those: the last of those that were served before, or the first."""
+        served = [version for name, version in self.settings if name == model and version not in failed]
+        others = [one.version for one in self.archives if one.name == model and one.version not in failed]
+        return next(iter(served[-1:] + others), None)
 
 
 class StateFile:
@@ -90,14 +99,22 @@ class Keeper:
     def __init__(self, file: StateFile, started: Plan, plain: Mapping[Key, Mapping[str, int]]) -> None:
         self._file = file
         self._paths = {path.name: path for path in (*(one.path for one in started.archives), *started.left_out)}
+        self._before = started.state or State({}, ())  # where what has failed since is to be found
+        self._failed: set[str] = set()  # files
+        self._stand_ins: dict[str, str] = {}  # default version by model, in the place of one that has failed
         self._store = started.archives[0].path.parent
         self._plain = plain
         self._digests: dict[str, str] = {}
         self._known: set[Key] = set()
         self._defaults: dict[str, str] = {}  # version by model
         self._written: State | None = None
-        self.last: State | None = None  # what was seen last, whether it could be written or not
+        self.last: State | None = None  # what was served when it was seen last, whether it could be written or not
         self.failure = ""  # why the file could not be written
+
+    def spare(self, failures: Iterable[Failure]) -> None:
+        """These stay in the file as they are there now, until they are served: to the next start others are new."""
+        self._before = self._written or self._before
+        self._failed |= {failure.archive for failure in failures}
 
     def keep(self, versions: Iterable[Version]) -> None:
         """A version counts from when one of its workers is ready, or when it wants none; as the default too."""
@@ -108,14 +125,34 @@ class Keeper:
         self._known = (self._known | ready) & set(served)
         self._defaults |= {model: version for model, version in self._known if served[model, version].default}
         kept = [self._differences(served[key]) for key in sorted(self._known)]
+        self._failed -= {one.archive for one in kept}
         self._paths |= {one.archive: self._store / one.archive for one in kept}
-        self.last = State({name: self._digest(path) for name, path in sorted(self._paths.items())}, kept)
-        if self.last != self._written:
+        files = [name for name in sorted(self._paths) if name not in self._failed]
+        self.last = State({name: self._digest(self._paths[name]) for name in files}, kept)
+        if (state := self._with_failed(self.last)) != self._written:
             try:
-                self._file.write(self.last)
-                self._written, self.failure = self.last, ""
+                self._file.write(state)
+                self._written, self.failure = state, ""
             except OSError as error:  # a full disk is no reason to serve nothing; it is tried again
                 self.failure = f"cannot write {self._file.path}: {error.strerror}"
+
+    def _with_failed(self, served: State) -> State:
+        """With what was known of files that have failed, which may be the default again if they get ready."""
+        archives = {name: digest for name, digest in self._before.archives.items() if name in self._failed}
+        failed = [one for one in self._before.versions if one.archive in self._failed]
+        waiting = {one.model for one in failed if one.default and self._is_waited_for(one.model)}
+        return State(
+            {**served.archives, **archives},
+            [replace(one, default=one.default and one.model not in waiting) for one in served.versions]
+            + [replace(one, default=one.default and one.model in waiting) for one in failed],
+        )
+
+    def _is_waited_for(self, model: str) -> bool:
+        """Whether nobody has chosen another default than the one that came in the place of the failed one."""
+        now = self._defaults.get(model, "")
+        if self._stand_ins.setdefault(model, now) != now:
+            self._stand_ins[model] = "another"
+        return self._stand_ins[model] == now
 
     def _differences(self, one: Version) -> Kept:
         usual = self._plain.get((one.model, one.version), {})
@@ -131,39 +168,55 @@ class Keeper:
 
 
 def plan(
-    model_store: Path, names: list[str], state: State | None, read: Callable[[Path], Archive] = read_intact
+    model_store: Path,
+    names: list[str],
+    state: State | None,
+    read: Callable[[Path], Archive] = read_intact,
+    strict: bool = False,
 ) -> Plan:
     """The archives named, or all; with a state, those of them that were served, as they were, and those that are new.
 
-    Raises MarserveError as `find_archives` does.
+    Raises MarserveError as `sort_out` does, and where all of them are refused, with `strict` where any is.
     """
     if state is None:
-        return Plan(find_archives(model_store, names, read))
+        archives, failures = _some(sort_out(model_store, names, read), strict)
+        return Plan(archives, failures=failures)
     paths = {path.name: path for path in sorted(model_store.glob("*.mar")) if not names or path.name in names}
     if names and not paths:
         raise MarserveError(f"nothing is left in {model_store} of {', '.join(names)}")
     same = {name for name, path in paths.items() if digest(path) == state.archives.get(name)}
-    served = [kept for kept in state.versions if kept.archive in same]
-    left_out = [paths[name] for name in sorted(same - {kept.archive for kept in served})]
+    known = [kept for kept in state.versions if kept.archive in same]
+    left_out = [paths[name] for name in sorted(same - {kept.archive for kept in known})]
     if paths and len(left_out) == len(paths):
         raise MarserveError(f"every model of {model_store} was unregistered: --fresh serves them all again")
-    found = find_archives(model_store, [path.stem for path in paths.values() if path not in left_out], read)
+    # What was served comes first: it is another file with the same version that is refused.
+    wanted = sorted((path for path in paths.values() if path not in left_out), key=lambda path: path.name not in same)
+    found, failures = _some(sort_out(model_store, [path.stem for path in wanted], read), strict)
     own = {archive.path.name: archive for archive in found}
+    served = [kept for kept in known if kept.archive in own]
     archives = [archive for archive in found if archive.path.name not in same]
     archives += [replace(own[kept.archive], name=kept.model) for kept in served]
-    defaults = {kept.model: kept.version for kept in served if kept.default}
+    defaults = {kept.model: kept.version for kept in sorted(served, key=lambda kept: kept.default)}
     said = [_describe(kept, own[kept.archive].name) for kept in served]
     said += [
         f"{model} {version} as the default"
         for model, version in defaults.items()
         if sum(archive.name == model for archive in archives) > 1
     ]
-    said += [f"{name} as it is now" for name in sorted(set(state.archives) & set(paths) - same)]
+    said += [f"{name} as it is now" for name in sorted(set(state.archives) & set(own) - same)]
     said += [f"without {path.name}" for path in left_out]
     gone = {kept.archive for kept in state.versions} - set(paths)
     said += [f"without {name}, which is gone" for name in sorted(gone)]
     settings = {(kept.model, kept.version): kept.settings for kept in served}
-    return Plan(archives, settings, defaults, left_out, list(filter(None, said)))
+    return Plan(archives, settings, defaults, left_out, list(filter(None, said)), failures, state)
+
+
+def _some(found: tuple[list[Archive], list[Failure]], strict: bool) -> tuple[list[Archive], list[Failure]]:
+    """Raises MarserveError where there is nothing among it to serve; with `strict` for the first that was refused."""
+    archives, failures = found
+    if not archives or (strict and failures):
+        raise nothing_left(failures[:1] if strict else failures)
+    return found
 
 
 def digest(path: Path) -> str:

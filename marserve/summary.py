@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from marserve.archive import Archive
+from marserve.failures import Failure
 from marserve.overrides import Overrides
 from marserve.rundir import RunDir
 from marserve.settings import Addresses
@@ -26,7 +27,12 @@ def _example_path(archive: Archive, rundir: RunDir) -> Path:
 
 
 def summary(
-    plan: Plan, overrides: Mapping[str, Overrides], listening: Addresses, rundir: RunDir, seconds: float
+    plan: Plan,
+    failures: Sequence[Failure],
+    overrides: Mapping[str, Overrides],
+    listening: Addresses,
+    rundir: RunDir,
+    seconds: float,
 ) -> str:
     lines = [f"marserve is ready after {seconds:.1f} s; Ctrl-C stops it", ""]
     for archive in plan.archives:
@@ -37,6 +43,8 @@ def summary(
             own = overrides[archive.name]
             lines += [f"    overridden by {own.path}: {own.describe(archive)}"]
         lines += [""]
+    if failures:
+        lines += [f"failed      {', '.join(one.what for one in failures)}: the reasons are above"]
     if plan.said:
         lines += [f"restored    {'; '.join(plan.said)} (--fresh: the model store as it is)"]
     lines += [

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from rich.console import Console
 
 
-def console() -> Console:
+def console(stderr: bool = False) -> Console:
     """Prints such text as it is: `[b]` and `:cat:` stay what they are. Colours and styles are for terminals only."""
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One TorchServe process: start it, wait until its workers are ready, find out why they are not, stop it.
+"""One TorchServe process: start it, wait until its models are ready or have failed, stop it.
 
 Its Java front end is started directly: the `torchserve` launcher in between would neither pass signals on nor wait.
 """
@@ -13,15 +13,21 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from marserve import front_end
+from marserve.archive import Archive
 from marserve.background import Flag, die_with_parent
 from marserve.boot.slots import FOLDER as SLOTS
 from marserve.boot.tap import FOLDER as TAPS
 from marserve.errors import MarserveError
+from marserve.failures import Failure, nothing_left
+from marserve.loading import Loading
+from marserve.management import Management
 from marserve.overrides import Overrides, environment, snapshot
-from marserve.readiness import SERVER_LOG, TIMEOUT, Readiness
+from marserve.overrides import settings as usual_settings
+from marserve.readiness import Readiness
 from marserve.rundir import RunDir
 from marserve.settings import Addresses, address_properties, write_properties
 from marserve.state import Plan
@@ -30,25 +36,34 @@ BOOT = Path(__file__).parent / "boot"
 STOP_TIMEOUT = 10.0  # seconds between asking and killing
 
 
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What all TorchServes of one server have in common."""
+
+    rundir: RunDir
+    properties: Mapping[str, str]
+    addresses: Addresses
+    pools: Mapping[str, str]  # of images, as the workers find them in their environment
+    overrides: Mapping[str, Overrides]
+
+
 class TorchServe:
     """Started by the constructor; `stop` leaves no process behind, in whatever state it is."""
 
-    def __init__(
-        self,
-        rundir: RunDir,
-        properties: Mapping[str, str],
-        addresses: Addresses,
-        plan: Plan,
-        pools: Mapping[str, str],
-        overrides: Mapping[str, Overrides],
-    ) -> None:
-        self._archives = plan.archives
-        self._readiness = Readiness(addresses, rundir.logs, self._raise_if_failed)
+    def __init__(self, setup: Setup, plan: Plan) -> None:
+        rundir, overrides = setup.rundir, setup.overrides
+        # What `models=` said is in a state. TorchServe takes that, or what is restored.
+        restored = {key: value for key, value in setup.properties.items() if key != "models"}
+        self._properties = setup.properties if plan.state is None else restored
+        self._overrides = overrides
+        self._plan = plan
+        self._readiness = Readiness(setup.addresses, rundir.logs, self._raise_if_ended)
+        self._management = Management(setup.addresses.management)
         # TorchServe would take as many threads for HTTP as there are cores, and the workers want these.
         threads = str(max(1, (os.cpu_count() or 1) // 2))
-        settings = {"number_of_netty_threads": threads, **properties, **address_properties(addresses)}
+        settings = {"number_of_netty_threads": threads, **self._properties, **address_properties(setup.addresses)}
         if overrides or plan.said:
-            settings["model_snapshot"] = snapshot(plan, overrides, properties)
+            settings["model_snapshot"] = snapshot(plan, overrides, self._properties)
         else:
             settings["load_models"] = ",".join(archive.path.name for archive in plan.archives)
         vm_arguments = settings.get("vmargs", "").split()
@@ -56,7 +71,7 @@ class TorchServe:
         with (rundir.logs / "java.log").open("wb") as log:
             self._process = subprocess.Popen(
                 _command(rundir, plan.archives[0].path.parent, vm_arguments),
-                env=_environment(rundir, {**pools, **environment(overrides)}),
+                env=_environment(rundir, {**setup.pools, **environment(overrides)}),
                 cwd=rundir.root,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -65,16 +80,16 @@ class TorchServe:
                 preexec_fn=die_with_parent,
             )
 
-    def wait_until_ready(self, stopping: Flag) -> bool:
-        """True when every worker is READY and has answered over REST, False once `stopping` is set.
+    def wait_until_ready(self, stopping: Flag, strict: bool = False) -> list[Failure]:
+        """Until every worker of every model is READY and has answered over REST, or its model has failed: those.
 
-        Raises MarserveError with the reason where a model does not get ready.
+        Or until `stopping` is set. Raises MarserveError where it ends, or all have failed; with `strict`, if any has.
         """
-        deadline = time.monotonic() + TIMEOUT
-        for archive in self._archives:
-            workers = self._readiness.wait_for_workers(archive.name, archive.version, deadline, stopping)
-            self._readiness.warm_up(archive, workers, deadline, stopping)
-        return not stopping
+        loading = Loading(self._plan, self._readiness, self._management, self._patience, stopping, strict)
+        failures = loading.run()
+        if len(failures) == len(self._plan.archives):
+            raise nothing_left(failures)
+        return failures
 
     @property
     def pid(self) -> int:
@@ -93,6 +108,7 @@ class TorchServe:
     def stop(self, at_once: Callable[[], bool] = lambda: False) -> None:
         """Ask the front end to stop, then kill what is left of its session, workers included."""
         self._readiness.close()
+        self._management.close()
         if not self.ended:
             self._process.terminate()
         deadline = time.monotonic() + STOP_TIMEOUT
@@ -102,16 +118,17 @@ class TorchServe:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def _raise_if_failed(self) -> None:
+    def _patience(self, archive: Archive) -> float:
+        """Seconds that its workers may take to load it."""
+        usual = usual_settings(archive, self._overrides, self._properties)
+        changed = self._plan.settings.get((archive.name, archive.version), {})
+        return {**usual, **changed}["startupTimeout"]
+
+    def _raise_if_ended(self) -> None:
         if self._process.poll() is not None:
             raise MarserveError(
                 f"TorchServe ended with exit code {self._process.returncode}{self._readiness.see_logs()}"
             )
-        server_log = self._readiness.log(SERVER_LOG)
-        for archive in self._archives:
-            if f"Failed to load model: {archive.path.name}" in server_log:
-                reason = self._readiness.reason(archive.name, archive.version)
-                raise MarserveError(f"{archive.name} does not load: {reason}{self._readiness.see_logs()}")
 
 
 def _command(rundir: RunDir, model_store: Path, vm_arguments: list[str]) -> list[str]:

@@ -19,7 +19,7 @@ from marserve.rundir import RunDir
 from marserve.serve import pools
 from marserve.settings import Addresses, addresses, check_free
 from marserve.state import Plan
-from marserve.torchserve import TorchServe
+from marserve.torchserve import Setup, TorchServe
 from marserve.tune import Interrupted, Measurement, Point, Settings
 
 FIRST_PORT = 18100  # of the REST ports that are tried
@@ -154,16 +154,17 @@ class Machine:
         self._rundir.make()
         overrides = overrides_of(settings, self._archive, self._rundir.config)
         archives = [self._archive]
-        server = TorchServe(
+        setup = Setup(
             self._rundir,
             self._properties,
             self._listening,
-            Plan(archives),
             pools(None, archives, self._rundir),
             {self._archive.name: overrides} if overrides else {},
         )
+        server = TorchServe(setup, Plan(archives))
         try:
-            if not server.wait_until_ready(self._stopping):
+            server.wait_until_ready(self._stopping)
+            if self._stopping:
                 raise Interrupted
             yield self._listening.rest.url
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -18,13 +19,16 @@ from training.captcha_dataset import Photo, fingerprint
 from training.cli import DataError
 from training.fit import Scores, Training
 from training.network import MEAN, STD
-from training.recipe import Preprocessing
+from training.recipe import Preprocessing, Recipe
 
 RESIZE: Mapping[Preprocessing, str] = {
     "crop": "shorter side, then centre crop",
     "ink": "strokes in white on black, scaled and centred",
 }
 LAST, BEST, META = "last.pth", "best_model.pth", "meta.json"
+
+# Of options that there were not yet when a folder was written.
+_DEFAULTS: Mapping[str, Any] = {f"--{name}": value for name, value in json.loads(json.dumps(asdict(Recipe()))).items()}
 
 
 class Checkpoint:
@@ -35,10 +39,16 @@ class Checkpoint:
     """
 
     def __init__(
-        self, folder: Path, training: Training, photos: Sequence[Photo], fold: tuple[int, int] | None = None
+        self,
+        folder: Path,
+        training: Training,
+        photos: Sequence[Photo],
+        fold: tuple[int, int] | None = None,
+        bag: tuple[int, int] | None = None,
     ) -> None:
         self.folder = folder
         self._training = training
+        self._since = time.monotonic()
         members = training.members
         size = training.recipe.input_size[-1]
         self.meta: dict[str, Any] = {
@@ -53,6 +63,7 @@ class Checkpoint:
             },
             "recipe": asdict(training.recipe),
             "fold": fold,
+            "bag": bag,
             "pretrained": training.pretrained,
             "machine": {
                 "device": training.machine.device.type,
@@ -106,9 +117,12 @@ class Checkpoint:
             if training.best is training.history[-1]:
                 self.meta["trained_at"] = datetime.now(UTC).isoformat(timespec="seconds")
                 self._write(BEST, training.model.state_dict())
-            self.meta |= {"metrics": training.best, "history": training.history}
+            now = time.monotonic()
+            seconds = [*self.meta.get("epoch_seconds", []), round(now - self._since, 2)]
+            self._since = now
+            self.meta |= {"metrics": training.best, "history": training.history, "epoch_seconds": seconds}
             self._write_meta()
-            record = {"trained_at": self.meta["trained_at"], "run_id": run_id}
+            record = {"trained_at": self.meta["trained_at"], "epoch_seconds": seconds, "run_id": run_id}
             self._write(LAST, {"same": _same(self.meta), "record": record, "training": training.state()})
         except OSError as error:
             raise DataError(f"cannot write to {self.folder}: {error.strerror}; --resume goes on from there") from None
@@ -127,13 +141,13 @@ class Checkpoint:
             raise DataError(f"{last} is damaged: {type(error).__name__}; remove it and start anew") from None
         self._refuse_another(last, saved["same"])
         self._training.restore(saved["training"])
-        self.meta |= {"trained_at": saved["record"]["trained_at"]}
+        self.meta |= {name: saved["record"][name] for name in ("trained_at", "epoch_seconds")}
         self.meta |= {"metrics": self._training.best, "history": self._training.history}
         run_id: str | None = saved["record"]["run_id"]
         return run_id
 
     def _refuse_another(self, file: Path, same: Mapping[str, Any]) -> None:
-        differences = [key for key, value in _same(self.meta).items() if same.get(key) != value]
+        differences = [key for key, value in _same(self.meta).items() if same.get(key, _DEFAULTS.get(key)) != value]
         if differences:
             raise DataError(f"{file} is of a training with other {', '.join(differences)}; --resume needs the same")
 
@@ -152,9 +166,11 @@ def _same(meta: Mapping[str, Any]) -> dict[str, Any]:
     """What must be the same for a training to go on, by the names a user knows."""
     found: dict[str, Any] = json.loads(json.dumps(meta))  # tuples as they come back from a file
     return {
+        **_DEFAULTS,
         **{f"--{name}": value for name, value in found["recipe"].items()},
         "--weights": found["pretrained"],
         "--folds": found["fold"],
+        "bag": found.get("bag"),
         "--workers": found["machine"]["workers"],  # each has random numbers of its own
         "--compile": found["machine"]["compile"],
         "--bfloat16": found["machine"]["bfloat16"],

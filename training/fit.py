@@ -12,15 +12,20 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 from tqdm import tqdm
 
 from training import parallel
 from training.augmentation import augmentation
 from training.captcha_dataset import CaptchaDataset, Photo
 from training.cli import DataError
+from training.losses import Loss
 from training.network import ImageClassifier
+from training.order import order
 from training.recipe import Recipe
+from training.schedules import schedule
 from training.small_maps import use_small_maps
+from training.tally import Tally
 
 Loader = DataLoader[Any]  # yields pixels (B, 3, H, W) and labels (B,)
 Scores = dict[str, float]
@@ -54,7 +59,9 @@ class Training:
         train_photos: Sequence[Photo],
         validation_photos: Sequence[Photo],
         machine: Machine,
+        bag: int = 0,
     ) -> None:
+        """`bag` is the number of an ensemble's member: each has random numbers of its own. Raises DataError."""
         processes = parallel.size()
         if recipe.batch_size % processes or recipe.batch_size < 2 * processes:
             raise DataError(f"--batch_size {recipe.batch_size} cannot be shared evenly by {processes} processes")
@@ -63,7 +70,8 @@ class Training:
             raise DataError(f"{len(train_photos)} training images do not fill one batch of {recipe.batch_size}")
         self.recipe, self.machine, self.members = recipe, machine, members
         self.train_photos, self.validation_photos = train_photos, validation_photos
-        _seed_everything(recipe.seed, 0)
+        self._bag = bag
+        self._seed_everything(0)
         groups = list(members)
         of_class = [groups.index(group) for group, classes in members.items() for _ in classes]
         model = ImageClassifier(of_class, recipe.architecture, recipe.head)
@@ -77,7 +85,10 @@ class Training:
         self._optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
-        self._schedule = _schedule(self._optimizer, recipe, recipe.epochs * self._steps)
+        self._schedule = schedule(self._optimizer, recipe, self._steps)
+        self._loss = Loss(recipe)
+        classes = len(of_class)
+        self._cutmix = v2.CutMix(alpha=recipe.cutmix, num_classes=classes) if recipe.cutmix else None
         half = machine.device.type == "cuda" and not torch.cuda.is_bf16_supported()
         self._scaler = torch.amp.GradScaler(machine.device.type, enabled=half)
         self._autocast_type = torch.float16 if half else torch.bfloat16
@@ -86,8 +97,8 @@ class Training:
 
     @property
     def best(self) -> Scores:
-        """The scores of the first epoch with the highest validation accuracy."""
-        return max(self.history, key=lambda scores: scores["val_accuracy"])
+        """The scores of the first epoch with the highest of those that the recipe selects by."""
+        return max(self.history, key=lambda scores: scores[self.recipe.select_by])
 
     @property
     def finished(self) -> bool:
@@ -99,7 +110,7 @@ class Training:
         """One pass over the training images and one over the validation images; their scores."""
         number = len(self.history) + 1
         size = self.recipe.size_at(number)
-        _seed_everything(self.recipe.seed, number)
+        self._seed_everything(number)
         learning_rate = float(self._schedule.get_last_lr()[0])
         trained = self._pass(self._training_batches(number, size), f"epoch {number}/{self.recipe.epochs}", learn=True)
         parallel.average([b for b in self.model.buffers() if b.is_floating_point()])  # each saw other images
@@ -108,11 +119,9 @@ class Training:
             "epoch": number,
             "input_size": size,
             "learning_rate": learning_rate,
-            "train_loss": trained[0],
-            "train_accuracy": trained[1],
-            "val_loss": validated[0],
-            "val_accuracy": validated[1],
-            "val_class_accuracy": validated[2],
+            "train_loss": trained["loss"],
+            "train_accuracy": trained["accuracy"],
+            **{f"val_{name}": score for name, score in validated.items()},
         }
         self.history.append(scores)
         return scores
@@ -134,33 +143,32 @@ class Training:
         self._scaler.load_state_dict(state["scaler"])
         self.history = list(state["history"])
 
-    def _pass(self, batches: Loader, title: str, learn: bool) -> tuple[float, float, float]:
-        """Loss, and share of images whose group and whose class is right, over all processes."""
+    def _pass(self, batches: Loader, title: str, learn: bool) -> Scores:
+        """The scores of a pass, over all processes."""
         self.model.train(learn)
-        device, share = self.machine.device, self.recipe.class_weight
-        totals = torch.zeros(4, device=device)  # loss, groups right, classes right, images
+        device = self.machine.device
+        tally = Tally(len(self.members), device)
         bar = tqdm(batches, desc=title, unit="batch", leave=False, disable=None if parallel.rank() == 0 else True)
         class_logits = self._class_logits if learn else self.model.class_logits
         with torch.enable_grad() if learn else torch.inference_mode():
             for pixels, labels in bar:
                 pixels = pixels.to(device, non_blocking=True).to(memory_format=torch.channels_last)  # (B, 3, H, W)
                 labels = labels.to(device, non_blocking=True)  # (B,)
-                groups = self.model.membership[labels].argmax(1)
+                classes = nn.functional.one_hot(labels, len(self.model.membership)).float()  # (B, classes)
+                if learn and self._cutmix:
+                    pixels, classes = self._cutmix(pixels, labels)
+                groups = classes @ self.model.membership  # (B, groups)
                 with self._autocast():
                     logits = class_logits(pixels).float()  # (B, classes)
-                log_groups = self.model.group_log_probabilities(logits)  # (B, groups)
-                loss = nn.functional.nll_loss(log_groups, groups) * (1 - share)
-                loss = loss + nn.functional.cross_entropy(logits, labels) * share
+                log_groups, log_classes = self.model.group_log_probabilities(logits), logits.log_softmax(1)
+                loss = self._loss(log_groups, groups, log_classes, classes)
                 if learn:
                     self._step(loss)
-                right = [log_groups.argmax(1) == groups, logits.argmax(1) == labels]
-                count = torch.tensor(float(len(labels)), device=device)
-                totals += torch.stack([loss.detach() * count, *(hits.sum() for hits in right), count])
-        parallel.average([totals])
-        loss_sum, groups_right, classes_right, images = totals.tolist()
-        if not np.isfinite(loss_sum):
+                tally.add(loss, log_groups, groups, log_classes, classes)
+        scores = tally.scores()
+        if not np.isfinite(scores["loss"]):
             raise DivergedError(f"{title}: the loss is no longer a number; try a lower --learning_rate")
-        return loss_sum / images, groups_right / images, classes_right / images
+        return scores
 
     def _step(self, loss: torch.Tensor) -> None:
         self._optimizer.zero_grad(set_to_none=True)
@@ -180,9 +188,8 @@ class Training:
 
     def _training_batches(self, epoch: int, size: int) -> Loader:
         """This process's share of an order that the epoch decides; what does not fill a batch is left out."""
-        order = np.random.default_rng([self.recipe.seed, epoch]).permutation(len(self.train_photos))
-        order = order[: self._steps * self.recipe.batch_size][parallel.rank() :: parallel.size()]
-        photos = [self.train_photos[index] for index in order]
+        seen = order(self.train_photos, self.recipe, epoch)[: self._steps * self.recipe.batch_size]
+        photos = [self.train_photos[index] for index in seen[parallel.rank() :: parallel.size()]]
         varied = augmentation(self.recipe.augmentation, size)
         dataset = CaptchaDataset(photos, self.members, size, varied, self.recipe.preprocessing)
         return self._batches(dataset, self.recipe.batch_size // parallel.size())
@@ -199,17 +206,10 @@ class Training:
         pin = self.machine.device.type == "cuda"
         return DataLoader(dataset, batch_size, num_workers=self.machine.workers, pin_memory=pin)
 
-
-def _seed_everything(seed: int, epoch: int) -> None:
-    """Each epoch starts from a state of its own, so that a training can go on where it was interrupted."""
-    mixed = int(np.random.SeedSequence([seed, epoch, parallel.rank() if epoch else 0]).generate_state(1)[0])
-    random.seed(mixed)
-    np.random.seed(mixed)
-    torch.manual_seed(mixed)
-
-
-def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    if recipe.schedule == "constant":
-        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    warm_up = 0.2 if steps != 5 else 0.3  # a fifth of 5 steps is a warm-up of no length: torch divides by zero
-    return torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps, pct_start=warm_up)
+    def _seed_everything(self, epoch: int) -> None:
+        """Each epoch starts from a state of its own, so that a training can go on where it was interrupted."""
+        entropy = [self.recipe.seed, epoch, parallel.rank() if epoch else 0, *([self._bag] if self._bag else [])]
+        mixed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        random.seed(mixed)
+        np.random.seed(mixed)
+        torch.manual_seed(mixed)

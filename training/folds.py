@@ -8,9 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from training import parallel
-from training.checkpoint import LAST, META
-from training.cli import DataError
-from training.runner import Job, run
+from training.runner import Job, begun, run
 
 SUMMARY = "folds.json"
 
@@ -18,18 +16,14 @@ SUMMARY = "folds.json"
 def cross_validate(job: Job, count: int, resume: bool) -> None:
     """Train `count` models, each with its own folder, and write folds.json. Raises DataError."""
     folders = [job.output_dir / f"fold_{number}" for number in range(1, count + 1)]
-    begun = [folder for folder in folders if (folder / META).exists() or (folder / LAST).exists()]
-    if begun and not resume:
-        raise DataError(f"{begun[0]} exists: --resume goes on with it; or remove it")
-    if resume and not begun:
-        raise DataError(f"nothing to resume: {folders[0]} does not exist")
+    there = begun(folders, resume)
     scores = []
     with job.record(job.output_dir.name) as record:
         for number, folder in enumerate(folders, start=1):
             if parallel.rank() == 0:
                 print(f"fold {number} of {count}", flush=True)
             part = replace(job, output_dir=folder, fold=(number, count))
-            scores.append(run(part, resume and folder in begun, nested=True))
+            scores.append(run(part, resume and folder in there, nested=True))
         accuracies = np.array([score["val_accuracy"] for score in scores])
         summary = {"accuracy_mean": accuracies.mean(), "accuracy_std": accuracies.std(ddof=1), "folds": scores}
         record.log_scores({name: summary[name] for name in ("accuracy_mean", "accuracy_std")}, 0)

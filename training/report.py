@@ -170,6 +170,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         weights = torch.load(args.output_dir / BEST, map_location="cpu", weights_only=True)
     except (OSError, ValueError) as error:
         raise DataError(f"{args.output_dir} holds no training: {error}") from None
+    if "networks" in meta:
+        raise DataError(
+            f"{args.output_dir} holds an ensemble: its networks have reports: {meta['networks'][0]['folder']}, ..."
+        )
     photos = readable(scan(args.data_dir), args.workers)
     if fingerprint(photos) != meta["data"]["fingerprint_sha256"]:
         raise DataError(f"{args.data_dir} does not hold the photographs of that training: another fingerprint")

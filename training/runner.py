@@ -13,12 +13,13 @@ import torch
 from training import parallel, pretrained, tracking
 from training.assess import assess
 from training.captcha_dataset import Photo, classes_of
-from training.checkpoint import BEST, Checkpoint
+from training.checkpoint import BEST, LAST, META, Checkpoint
+from training.cli import DataError
 from training.fit import Machine, Scores, Training
 from training.network import ImageClassifier
-from training.recipe import Recipe
+from training.recipe import Recipe, spoken
 from training.report import write_report
-from training.splits import parts_of
+from training.splits import bootstrap, parts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,16 @@ class Job:
     output_dir: Path
     weights: Path | None = None  # to start from
     fold: tuple[int, int] | None = None  # its number from 1, and how many there are
+    bag: tuple[int, int] | None = None  # likewise, of an ensemble's network
     mlflow: bool = True
 
     def start(self) -> Training:
         """A training that has done nothing yet. Raises DataError."""
-        parts = parts_of(self.photos, self.recipe.validation_share, self.recipe.seed, self.fold)
-        training = Training(self.recipe, classes_of(self.photos), *parts, self.machine)
+        train, validation = parts_of(self.photos, self.recipe.validation_share, self.recipe.seed, self.fold)
+        number = self.bag[0] if self.bag else 0
+        if number:
+            train = bootstrap(train, number, self.recipe.seed)
+        training = Training(self.recipe, classes_of(self.photos), train, validation, self.machine, number)
         if self.weights is not None:
             training.pretrained = pretrained.load(training.model, self.weights)
         return training
@@ -48,6 +53,17 @@ class Job:
         if not self.mlflow or parallel.rank() > 0:
             return tracking.no_run()
         return tracking.run(name, run_id, nested)
+
+
+def begun(folders: Sequence[Path], resume: bool) -> list[Path]:
+    """Those that hold a training already. Raises DataError where there is one and nothing to go on with is wanted, or
+    the reverse."""
+    there = [folder for folder in folders if (folder / META).exists() or (folder / LAST).exists()]
+    if there and not resume:
+        raise DataError(f"{there[0]} exists: --resume goes on with it; or remove it")
+    if resume and not there:
+        raise DataError(f"nothing to resume: {folders[0]} does not exist")
+    return there
 
 
 def epochs(training: Training) -> Iterator[Scores]:
@@ -68,12 +84,12 @@ def epochs(training: Training) -> Iterator[Scores]:
 def run(job: Job, resume: bool, nested: bool = False) -> Scores:
     """Train, or go on with the training in the output folder; the scores of the best epoch. Raises DataError."""
     training = job.start()
-    checkpoint = Checkpoint(job.output_dir, training, job.photos, job.fold)
+    checkpoint = Checkpoint(job.output_dir, training, job.photos, job.fold, job.bag)
     if job.weights is not None:
         checkpoint.meta["earlier"] = pretrained.provenance(job.weights)
     if resume and (scores := checkpoint.finished()):
         if parallel.rank() == 0:
-            print(f"{job.output_dir} is finished: best validation accuracy {scores['val_accuracy']:.4f}")
+            print(f"{job.output_dir} is finished: {_best(job.recipe, scores)}")
         return scores
     run_id = checkpoint.open(resume)
     if parallel.rank() == 0:
@@ -95,7 +111,7 @@ def run(job: Job, resume: bool, nested: bool = False) -> Scores:
 def _finish(job: Job, training: Training, checkpoint: Checkpoint, record: tracking.Run) -> None:
     recipe, best = job.recipe, training.best
     if len(training.history) < recipe.epochs:
-        print(f"no better validation accuracy for {recipe.patience} epochs: stopped early")
+        print(f"no better {spoken(recipe.select_by)} for {recipe.patience} epochs: stopped early")
     of_class = training.model.membership.argmax(1).tolist()
     model = ImageClassifier(of_class, recipe.architecture, recipe.head)
     model.load_state_dict(torch.load(job.output_dir / BEST, map_location="cpu", weights_only=True))
@@ -105,4 +121,8 @@ def _finish(job: Job, training: Training, checkpoint: Checkpoint, record: tracki
     record.log_folder(page.parent, "report")
     record.log_model(model.cpu().eval(), size, [f"torch=={checkpoint.meta['versions']['torch']}"])
     checkpoint.close()
-    print(f"best validation accuracy {best['val_accuracy']:.4f}: {job.output_dir / BEST}, {page}")
+    print(f"{_best(recipe, best)}: {job.output_dir / BEST}, {page}")
+
+
+def _best(recipe: Recipe, scores: Scores) -> str:
+    return f"best {spoken(recipe.select_by)} {scores[recipe.select_by]:.4f}"

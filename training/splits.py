@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from training.captcha_dataset import Photo
@@ -14,7 +15,7 @@ Parts = tuple[list[Photo], list[Photo]]  # to train on, to validate
 
 
 def split(photos: Sequence[Photo], validation_share: float, seed: int) -> Parts:
-    """Training and validation photographs, every class in the same proportion."""
+    """Training and validation photographs, every class in the same proportion, and with one in both at least."""
     classes = [f"{photo.group}/{photo.class_name}" for photo in photos]
     rarest, count = min(Counter(classes).items(), key=lambda item: item[1])
     if count < 2:
@@ -23,7 +24,20 @@ def split(photos: Sequence[Photo], validation_share: float, seed: int) -> Parts:
     if share >= len(photos) - len(set(classes)) + 1:
         raise DataError(f"{len(photos)} images in {len(set(classes))} classes are too few to set some apart")
     train, validation = train_test_split(photos, test_size=share, random_state=seed, stratify=classes)
-    return list(train), list(validation)
+    for part, other in ((validation, train), (train, validation)):
+        for photo in _missing(part, other):
+            other.remove(photo)
+            part.append(photo)
+    return train, validation
+
+
+def _missing(part: Sequence[Photo], other: Sequence[Photo]) -> list[Photo]:
+    """The first of `other` of every class that `part` has nothing of; rare ones fall to one side as a whole."""
+    first: dict[tuple[str, str], Photo] = {}
+    for photo in other:
+        first.setdefault((photo.group, photo.class_name), photo)
+    there = {(photo.group, photo.class_name) for photo in part}
+    return [photo for name, photo in sorted(first.items()) if name not in there]
 
 
 def fold(photos: Sequence[Photo], number: int, count: int, seed: int) -> Parts:
@@ -35,6 +49,18 @@ def fold(photos: Sequence[Photo], number: int, count: int, seed: int) -> Parts:
     folds = StratifiedKFold(count, shuffle=True, random_state=seed).split(classes, classes)
     train, validation = list(folds)[number - 1]
     return [photos[index] for index in train], [photos[index] for index in validation]
+
+
+def bootstrap(photos: Sequence[Photo], number: int, seed: int) -> list[Photo]:
+    """As many photographs of every class as there are, drawn with replacement; `number` (from 1) is the sample's.
+
+    Each class is drawn within itself, so that a rare one does not lose all its images.
+    """
+    random = np.random.default_rng([seed, number])
+    of_class: dict[tuple[str, str], list[Photo]] = {}
+    for photo in photos:
+        of_class.setdefault((photo.group, photo.class_name), []).append(photo)
+    return [own[index] for own in of_class.values() for index in random.integers(0, len(own), len(own))]
 
 
 def parts_of(photos: Sequence[Photo], share: float, seed: int, folds: Sequence[int] | None = None) -> Parts:

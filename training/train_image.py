@@ -3,7 +3,7 @@
     python training/train_image.py --data_dir images --output_dir models [--recipe training/recipes/digit.yaml]
 
 A recipe is a file with the names and values of the options below `recipe` in `--help`; the command line goes before it.
-`models/` gets `best_model.pth` and `meta.json` (of the epoch with the best validation accuracy: classes,
+`models/` gets `best_model.pth` and `meta.json` (of the epoch with the best score: classes,
 preprocessing, scores, recipe, versions, fingerprint of the data), `report/index.html`, and while it trains `last.pth`,
 which `--resume` goes on from. MLflow keeps the same, see tracking.py.
 """
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training import parallel, recipe, tracking
+from training.bags import train_bags
 from training.captcha_dataset import readable, scan
 from training.cli import DataError, run_script
 from training.fit import Machine
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             search(job, args.tune, args.resume)
         elif args.folds:
             cross_validate(job, args.folds, args.resume)
+        elif hyper_parameters.bags > 1:
+            train_bags(job, args.resume)
         else:
             run(job, args.resume)
     finally:
@@ -73,8 +76,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for name, low in (("workers", 0), ("folds", 2), ("tune", 1)):
         if getattr(args, name) is not None and getattr(args, name) < low:
             raise DataError(f"--{name} must be at least {low}")
-    if args.folds and args.tune:
-        raise DataError("--folds and --tune exclude each other")
+    ways = {"--folds": args.folds, "--tune": args.tune, f"--bags {args.bags}": args.bags > 1}
+    if len(chosen := [name for name, wanted in ways.items() if wanted]) > 1:
+        raise DataError(f"{' and '.join(chosen)} exclude each other")
     return args
 
 

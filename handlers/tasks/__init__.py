@@ -33,10 +33,10 @@ class Task:
 
     # The form (`answers`) of a reply, where the same request is never answered the same; None where it always is.
     form: ClassVar[Mapping[str, Any] | None] = None
-    # What a request may set beside its content; `decode` finds it, checked, among the fields of the instance.
-    options: Options = NONE
     # What a reply may be, the first where a request does not say. JSON is `encode`'s part, anything else `render`'s.
     media_types: ClassVar[tuple[str, ...]] = (JSON,)
+    # What a request may set beside its content; `decode` finds it, checked, among the fields of the instance.
+    options: Options = NONE
 
     def decode(self, instance: Instance) -> Item:
         """One instance -> its item. Raises RequestError."""

@@ -45,7 +45,7 @@ TORCHSERVE_ERRORS = (
 # What its reader of forms throws is told by its name as it is: ArrayIndexOutOfBoundsException, say.
 FORM_ERROR = "(?!InternalServerException)[A-Za-z]+"
 # The words that marserve's own /health has for a server that takes requests, though not for all of its models perhaps.
-OPEN = '"status": "(ready|unavailable|unknown)"'
+OPEN = '"status": "(ready|degraded|unavailable|unknown)"'
 
 Say = Callable[[Refusal], str]
 

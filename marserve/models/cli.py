@@ -35,13 +35,16 @@ def models() -> None:
 
 @models_app.command("list")
 def list_models(port: Port = DEFAULT_PORT, as_json: AsJson = False) -> None:
-    """Show every version; requests that name none get the default. `since` is when its eldest worker was started."""
+    """Show every version; requests that name none get the default. `since` is when its eldest worker was started.
+
+    Then what has failed, and why.
+    """
     from marserve.models.running import Running
 
     with Running(port) as server:
         versions = server.management.versions()
     if as_json:
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "model": one.model,
                 "version": one.version,
@@ -55,6 +58,10 @@ def list_models(port: Port = DEFAULT_PORT, as_json: AsJson = False) -> None:
             }
             for one in versions
         ]
+        rows += [
+            {"model": one.model, "version": one.version, "archive": one.archive, "failed": one.reason}
+            for one in server.failed
+        ]
         print(json.dumps(rows, indent=2))
         return
     table: list[tuple[object, ...]] = [("MODEL", "VERSION", "DEFAULT", "WORKERS", "READY", "BATCH", "QUEUE", "SINCE")]
@@ -62,6 +69,8 @@ def list_models(port: Port = DEFAULT_PORT, as_json: AsJson = False) -> None:
         numbers = (len(one.workers), one.ready, one.settings["batchSize"], one.pending)
         table.append((one.model, one.version, "*" * one.default, *numbers, _ago(one.since)))
     print(columns(table))
+    for failure in server.failed:
+        print(failure.line)
 
 
 @models_app.command()

@@ -10,6 +10,7 @@ from typing import Self
 
 from marserve.edge.spec import MODEL_NAME
 from marserve.errors import DataError, MarserveError
+from marserve.failures import Failure
 from marserve.management import Management, Version
 from marserve.models.audit import Audit
 from marserve.rundir import RunDir
@@ -45,6 +46,11 @@ class Running:
     @property
     def store(self) -> Path:
         return Path(self._state.model_store)
+
+    @property
+    def failed(self) -> tuple[Failure, ...]:
+        """What it does not serve since it has failed, as it was when this was made."""
+        return self._state.failed
 
     @property
     def overrides(self) -> Path | None:

@@ -92,6 +92,8 @@ class Replay:
         for name, value in copy.headers.items():
             if isinstance(value, str) and name.lower() not in _NOT_SENT:
                 self._connection.putheader(name, value.encode("latin-1", "replace"))
+        if "explain" not in copy.headers:  # it came over gRPC, where every reply is JSON
+            self._connection.putheader("accept", "application/json")
         if content_type:
             self._connection.putheader("content-type", content_type.encode("latin-1", "replace"))
         self._connection.putheader("content-length", str(len(body)))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marserve.archive import Archive, find_archives, read_archive
+from marserve.archive import REFUSED, Archive, find_archives, read_archive, sort_out
 from marserve.errors import MarserveError
 from tests.export.models import ROOT, pack_red_or_blue
 from tests.marserve.conftest import PATIENT
@@ -231,6 +231,30 @@ def test_the_same_version_twice(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(MarserveError, match="same version of the same model"):
         find_archives(tmp_path, [])
     assert len(find_archives(tmp_path, ["b"])) == 1
+    archives, (failure,) = sort_out(tmp_path, [])
+    assert [found.path.name for found in archives] == ["a.mar"]
+    assert failure.reason.startswith(f"{tmp_path / 'b.mar'} holds the same version of the same model as a.mar, red_or_")
+
+
+def test_what_cannot_be_served_costs_only_itself(archive: Path, tmp_path: Path) -> None:
+    shutil.copy(archive, tmp_path / "good.mar")
+    (tmp_path / "cut.mar").write_bytes(archive.read_bytes()[:-100])
+    shutil.copy(archive, tmp_path / "a b.mar")
+    archives, failures = sort_out(tmp_path, [])
+    assert [found.path.name for found in archives] == ["good.mar"]
+    assert [(one.what, one.kind) for one in failures] == [("a b.mar", REFUSED), ("cut.mar", REFUSED)]
+    assert "TorchServe takes only letters" in failures[0].reason
+    assert failures[1].message == failures[1].reason
+    assert "is not a readable archive" in failures[1].reason
+
+
+@pytest.mark.parametrize("runtime", [None, "java", ["python"]])
+def test_a_runtime_that_torchserve_does_not_know(changed: Callable[..., Path], runtime: object) -> None:
+    """It would restore none of the models that come after such a one."""
+    path = changed({"digests.json": None})
+    manifest = json.loads(members(path)[MANIFEST])
+    path = changed({"digests.json": None, MANIFEST: json.dumps(manifest | {"runtime": runtime}).encode()})
+    assert "the manifest's runtime must be one of python, python3" in str(read_or_refuse(path))
 
 
 def test_no_model_store(tmp_path: Path) -> None:

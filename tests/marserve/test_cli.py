@@ -278,8 +278,21 @@ def test_serve_an_unknown_model(runtime: Path, store: Path) -> None:
 
 
 def test_serve_a_broken_archive(runtime: Path, store: Path, damaged: Path) -> None:
+    """Beside a good one only where none may fail."""
     shutil.copy(damaged, store)
-    assert "model.onnx differ from digests.json" in serve_fails(runtime, CONFIG, f"--model-store={store}")
+    message = serve_fails(runtime, CONFIG, f"--model-store={store}", "--strict")
+    assert "model.onnx differ from digests.json" in message
+    alone = serve_fails(runtime, CONFIG, f"--model-store={store}", f"--models={damaged.stem}")
+    assert alone == message
+
+
+def test_serve_nothing_but_broken_archives(runtime: Path, store: Path, damaged: Path) -> None:
+    shutil.copy(damaged, store)
+    (store / "red_or_blue.mar").write_bytes(b"no archive")
+    message = serve_fails(runtime, CONFIG, f"--model-store={store}")
+    assert message.startswith("error: nothing can be served: ")
+    assert "model.onnx differ from digests.json" in message
+    assert "red_or_blue.mar is not a readable archive" in message
 
 
 @pytest.mark.parametrize("detach", [[], ["--detach"]])

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from marserve.failures import Failure
 from marserve.health import STALE, Health
 from marserve.settings import Address, free_loopback
 from tests.marserve.test_client import rest_server
@@ -72,6 +73,42 @@ def test_every_default_version_needs_a_ready_worker() -> None:
         assert said(health) == (503, "unavailable", "no worker is ready for any model")
         health.drain()
         assert said(health) == (503, "draining", "the server is about to end")
+        health.stop()
+
+
+FAILED = (
+    Failure("dog-1.0.mar", "dog", "1.0", "does not load: KeyError: '/etc/secret' (logs: /run/x)", "does not load"),
+    Failure("cut.mar", "", "", "/store/cut.mar is not a readable archive", "the archive is refused"),
+)
+
+
+def test_what_has_failed_is_named_and_takes_nothing_else_with_it() -> None:
+    torchserve = TorchServe()
+    torchserve.add("cat", "2.0", "READY")
+    with rest_server(torchserve) as url:
+        health = Health(at(url))
+        health.serving(FAILED)
+        health.look()
+        assert said(health) == (200, "degraded", "without what has failed: dog 1.0, cut.mar")
+        body = health.page().body
+        assert json.loads(body)["failed"] == [
+            {"archive": "dog-1.0.mar", "model": "dog", "version": "1.0", "reason": "does not load"},
+            {"archive": "cut.mar", "model": "", "version": "", "reason": "the archive is refused"},
+        ]
+        assert not any(word in body for word in (b"secret", b"/run", b"/store"))
+        torchserve.models["cat"][0]["workers"][0]["status"] = "UNLOADING"
+        health.look()
+        assert said(health) == (503, "unavailable", "no worker is ready for cat")
+        torchserve.models["cat"][0]["workers"][0]["status"] = "READY"
+        torchserve.add("dog", "1.0", "READY")  # registered again
+        health.look()
+        assert said(health)[2] == "without what has failed: cut.mar"
+        assert health.failed == FAILED[1:]
+        torchserve.add("cut", "1.0", "READY")
+        torchserve.models["cut"][0]["modelUrl"] = "cut.mar"
+        health.look()
+        assert said(health) == (200, "ready", "")
+        assert "failed" not in json.loads(health.page().body)
         health.stop()
 
 

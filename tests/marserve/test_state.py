@@ -12,6 +12,7 @@ import pytest
 
 from marserve.archive import read_archive
 from marserve.errors import MarserveError
+from marserve.failures import Failure
 from marserve.management import Version, Worker
 from marserve.state import Keeper, Kept, Plan, State, StateFile, digest, plan
 from tests.export.models import pack_red_or_blue
@@ -173,6 +174,80 @@ def test_a_file_that_another_version_came_in(store: Path, file: StateFile) -> No
     keeper.keep([FOREIGN, replace(FIRST, version="2.0")])
     found = plan(store, [], file.read())
     assert (sorted(names(found)), found.defaults["red_or_blue"]) == (["foreign 0.1", "red_or_blue 2.0"], "2.0")
+
+
+def failure(archive: str, model: str = "", version: str = "") -> Failure:
+    return Failure(archive, model, version, "a reason", "a kind")
+
+
+def test_what_fails_is_tried_again(store: Path, file: StateFile) -> None:
+    """With the settings and as the default that it was, and whether its archive is there in full by then or not."""
+    second = pack_red_or_blue(store, version="2.0")
+    scaled = SETTINGS | {"minWorkers": 3, "maxWorkers": 3}
+    new = replace(FIRST, version="2.0", archive=second.name, settings=scaled)
+    come_back(store, file, replace(FIRST, default=False), new, FOREIGN)
+    content = second.read_bytes()
+    second.write_bytes(content[:-100])
+    for _ in range(2):
+        found = plan(store, [], file.read())
+        assert [one.what for one in found.failures] == [second.name]
+        assert found.defaults["red_or_blue"] == "1.0"
+        keeper = Keeper(file, found, PLAIN)
+        keeper.spare([*found.failures, failure("foreign.mar", "foreign", "0.1")])
+        keeper.keep([FIRST])  # which stands in
+        assert keeper.last is not None
+        assert [(one.model, one.default) for one in keeper.last.versions] == [("red_or_blue", True)]
+        assert list(keeper.last.archives) == ["first.mar"]
+    second.write_bytes(content)
+    found = plan(store, [], file.read())
+    assert (found.defaults, found.failures) == ({"red_or_blue": "2.0", "foreign": "0.1"}, [])
+    assert sorted(names(found)) == ["foreign 0.1", "red_or_blue 1.0", "red_or_blue 2.0"]
+    assert found.settings["red_or_blue", "2.0"]["minWorkers"] == 3
+
+
+def test_a_default_that_failed_is_none_any_more_once_another_was_chosen(store: Path, file: StateFile) -> None:
+    second, third = (pack_red_or_blue(store, version=version) for version in ("2.0", "3.0"))
+    versions = [replace(FIRST, default=False), replace(FIRST, version="2.0", archive=second.name)]
+    versions += [replace(FIRST, version="3.0", archive=third.name, default=False)]
+    keeper = Keeper(file, plan(store, [], file.read()), PLAIN)
+    keeper.keep(versions)
+    keeper.spare([failure(second.name, "red_or_blue", "2.0")])
+    keeper.keep([FIRST, versions[2]])
+    assert plan(store, [], file.read()).defaults["red_or_blue"] == "2.0"
+    keeper.keep([versions[0], replace(versions[2], default=True)])
+    assert plan(store, [], file.read()).defaults["red_or_blue"] == "3.0"
+    keeper.keep([FIRST, versions[2]])  # chosen, and no longer in the place of another
+    assert plan(store, [], file.read()).defaults["red_or_blue"] == "1.0"
+
+
+def test_what_fails_at_first_is_new_to_the_next_start(store: Path, file: StateFile) -> None:
+    keeper = Keeper(file, plan(store, [], file.read()), PLAIN)
+    keeper.spare([failure("foreign.mar", "foreign", "0.1")])
+    keeper.keep([FIRST])
+    found = plan(store, [], file.read())
+    assert (names(found), found.said) == (["foreign 0.1", "red_or_blue 1.0"], [])
+    keeper.keep([FIRST, FOREIGN])  # it was registered again
+    keeper.keep([FIRST])  # and unregistered for good
+    assert plan(store, [], file.read()).said == ["without foreign.mar"]
+
+
+def test_of_two_files_with_one_version_that_is_served_which_was(store: Path, file: StateFile) -> None:
+    come_back(store, file, FIRST, FOREIGN)
+    shutil.copy(store / "first.mar", store / "a.mar")
+    found = plan(store, [], file.read())
+    assert [one.path.name for one in found.archives if one.name == "red_or_blue"] == ["first.mar"]
+    assert [one.what for one in found.failures] == ["a.mar"]
+
+
+def test_who_is_the_default_without_the_failed(store: Path, file: StateFile) -> None:
+    for version in ("2.0", "3.0"):
+        pack_red_or_blue(store, version=version)
+    new = plan(store, [], None)
+    assert new.default_without("red_or_blue", {"1.0"}) == "2.0"  # the first that there is
+    assert new.default_without("foreign", {"0.1"}) is None
+    kept = replace(new, settings={("red_or_blue", version): {} for version in ("1.0", "2.0")})
+    assert kept.default_without("red_or_blue", {"3.0"}) == "2.0"  # the last that was served
+    assert kept.default_without("red_or_blue", {"1.0", "2.0"}) == "3.0"
 
 
 def test_it_is_written_when_something_has_changed(store: Path, file: StateFile) -> None:

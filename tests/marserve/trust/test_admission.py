@@ -49,8 +49,13 @@ def test_admission(store: Path, foreign: Path, tmp_path: Path) -> None:
 def test_a_plan_names_the_archive_that_may_not_be_served(store: Path, tmp_path: Path) -> None:
     read = partial(admit, trusted=tmp_path / "key.pub")
     assert [one.path.name for one in plan(store, ["a"], None, read).archives] == ["a.mar"]
-    with pytest.raises(MarserveError, match=r"b\.mar is not signed"):
-        plan(store, [], None, read)
+    found = plan(store, [], None, read)
+    assert [one.path.name for one in found.archives] == ["a.mar"]
+    assert [one.what for one in found.failures] == ["b.mar"]
+    assert "b.mar is not signed" in found.failures[0].reason
+    for names, strict in (([], True), (["b"], False)):
+        with pytest.raises(MarserveError, match=r"b\.mar is not signed"):
+            plan(store, names, None, read, strict)
 
 
 def test_what_a_configuration_asks_for(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
