@@ -57,12 +57,12 @@ def test_from_folders_to_an_answer(tmp_path: Path) -> None:
     photo = data / "mould" / "0.png"
     with serving("--model-store", str(store)) as server:
         reply = httpx.post(f"{server.url}/predictions/wallpaper_defect", content=photo.read_bytes(), timeout=30)
-        command = [*MARSERVE, "predict", "wallpaper_defect", str(photo), "--port", str(server.port), "--json"]
+        command = [*MARSERVE, "predict", "wallpaper_defect", str(photo), "--url", server.url, "--json"]
         predicted = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert check_reply("ensemble_classification", photo.read_bytes(), reply.content, reply.status_code) == ""
     assert {entry["label"] for entry in reply.json()["top"]} == set(COLOURS)
     assert predicted.returncode == 0, predicted.stderr
-    assert reply.json()["label"] in predicted.stdout
+    assert json.loads(predicted.stdout) == {"file": str(photo), **reply.json()}
     command = [*MARSERVE, "evaluate", str(store / "wallpaper_defect.mar"), "--data_dir", str(data), "--json"]
     scored = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(scored.stdout)["images"] == 35
