@@ -150,8 +150,6 @@ def export_classifier(
     handler["labels"] = meta["classes"]
     handler["preprocessing"] = recipe.preprocessing
     handler["network"]["input_shape"] = [size, size, 3]
-    if handler["task"] == ENSEMBLE:
-        handler["network"]["outputs"] = list(OUTPUTS)
     return {key: value for key, value in meta.items() if key != "history"} | {"parity": asdict(parity)}
 
 

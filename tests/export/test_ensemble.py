@@ -69,6 +69,8 @@ def test_one_graph_that_answers_as_pytorch(tmp_path: Path) -> None:
     assert [entry["label"] for entry in reply["top"]] == [LABELS[index] for index in order[:5]]
     assert [entry["probability"] for entry in reply["top"]] == pytest.approx(mean[order[:5]].tolist(), abs=1e-5)
     assert reply["agreement"] == pytest.approx(float((each.argmax(1) == order[0]).float().mean()), abs=1e-6)
+    again = export("wallpaper_defect", Sources(archive=archive), tmp_path / "again", Notes())
+    assert load(unpack(again, tmp_path / "unpacked_again")).answer([EXAMPLE.read_bytes()]) == [reply]
     card = archive.with_suffix(".md").read_text()
     assert "An ensemble of 3 networks" in card
     assert "--bags 3" in card
