@@ -62,7 +62,7 @@ def _read(pid: int, name: str) -> bytes:
 
 def test_no_worker_has_loaded_pytorch(server: Server) -> None:
     pids = workers(server)
-    assert len(pids) == 10  # 2 of every model, 1 of captcha_challenge and of image_embedding
+    assert len(pids) == 13  # 2 of every model, 1 of captcha_challenge, face_mosaic and image_embedding
     for pid in pids:
         assert b"libonnxruntime" in _read(pid, "maps") or b"onnxruntime_pybind" in _read(pid, "maps")
         assert b"libtorch" not in _read(pid, "maps")
