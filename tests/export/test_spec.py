@@ -84,7 +84,7 @@ def test_a_wrong_handler_section_is_an_export_error(tmp_path: Path, section: str
 
 @pytest.mark.parametrize("name", ["nothing", "../specs/captcha_image", "captcha_image.yaml", ""])
 def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(ExportError, match="known: captcha_challenge, captcha_image"):
+    with pytest.raises(ExportError, match="known: beverage, captcha_challenge, captcha_image"):
         read_model_spec(name)
 
 
