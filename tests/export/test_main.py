@@ -95,7 +95,7 @@ def test_a_failing_gate_leaves_everything_as_it_was(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def write_another(model: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
+    def write_another(model: nn.Module, input_shape: tuple[int, ...], path: Path, *_: object) -> None:
         with zipfile.ZipFile(exported) as file:
             network = onnx.load_from_string(file.read("model.onnx"))
         bias = next(tensor for tensor in network.graph.initializer if list(tensor.dims) == [4])
@@ -160,7 +160,7 @@ def test_other_classes_than_the_checkpoints_are_one_line(
     members = MEMBERS | {"object": ["cup", "key", "pen"]}
     (tmp_path / "meta.json").write_text(json.dumps(meta(members=members)))
     message = refused(capsys, "captcha_image", f"--checkpoint={tmp_path / checkpoint.name}", f"--output_dir={tmp_path}")
-    assert "no weights for efficientnet_b0 with 5 classes" in message
+    assert "no weights for torchvision efficientnet_b0, with 5 classes" in message
     assert not (tmp_path / "captcha_image.mar").exists()
 
 
