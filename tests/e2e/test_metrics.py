@@ -112,6 +112,7 @@ def test_top_shows_the_models(server: Server) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     models = [line.split()[0] for line in done.stdout.splitlines()]
     assert models[1:-1] == [
+        "beverage",
         "captcha_challenge",
         "captcha_image",
         "digit",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from export.cascade import opencv_cascade
 from export.errors import ExportError
 from export.spec import SPECS, known_names, read_model_spec
 from handlers.pool import Pool
@@ -84,7 +85,7 @@ def test_a_wrong_handler_section_is_an_export_error(tmp_path: Path, section: str
 
 @pytest.mark.parametrize("name", ["nothing", "../specs/captcha_image", "captcha_image.yaml", ""])
 def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(ExportError, match="known: captcha_challenge, captcha_image"):
+    with pytest.raises(ExportError, match="known: beverage, captcha_challenge, captcha_image"):
         read_model_spec(name)
 
 
@@ -107,6 +108,8 @@ def test_a_shipped_spec_suits_its_task(name: str, tmp_path: Path) -> None:
     handler = spec.handler_spec()
     if handler.samples:
         handler = replace(handler, samples=str(SPECS / f"{name}_{handler.samples}"))
+    if handler.cascade:
+        handler = replace(handler, cascade=str(opencv_cascade(handler.cascade)))
     assert build_task(handler, Pool(write_pool(tmp_path / "pool")) if handler.pool else None)
     assert handler.example
     assert (SPECS / f"{name}.md").is_file()
