@@ -59,7 +59,7 @@ def _command(metadata: Mapping[str, Any], output_dir: str = "models") -> str:
     data = "--data table.csv" if table else f"--data_dir {'data/mouse' if script else 'data/train'}"
     options = [f"--output_dir {output_dir}"]
     for name, value in metadata["recipe"].items():
-        options.append(f"--{name} {' '.join(map(str, value)) if isinstance(value, list) else value}")
+        options.append(" ".join(map(str, [f"--{name}", *(value if isinstance(value, list) else [value])])))
     if "workers" in machine:
         options.append(f"--workers {machine['workers']}")
     options += [f"--{name}" for name in ("compile", "bfloat16") if machine.get(name)]

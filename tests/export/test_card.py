@@ -55,3 +55,11 @@ def test_a_stray_dollar_is_an_error(tmp_path: Path) -> None:
 def test_values_are_not_templates(tmp_path: Path) -> None:
     (tmp_path / "card.md").write_text("$note")
     assert fill_card(tmp_path / "card.md", {"note": "$secret $"}) == "$secret $"
+
+
+def test_the_command_is_one_that_can_be_typed(tmp_path: Path) -> None:
+    (tmp_path / "card.md").write_text("$command")
+    recipe = {"head": [], "input_size": [64, 96], "epochs": 3}
+    command = fill_card(tmp_path / "card.md", {"recipe": recipe, "machine": {"workers": 1, "bfloat16": True}})
+    wanted = "python training/train_image.py --data_dir data/train --output_dir models --head --input_size 64 96"
+    assert " ".join(command.replace("\\\n", " ").split()) == f"{wanted} --epochs 3 --workers 1 --bfloat16"
