@@ -15,6 +15,7 @@ from typing import Any
 from handlers import archive, interface, metrics, pipeline, selftest, spec
 from handlers.accept import JSON
 from handlers.options import from_headers
+from handlers.reply import Reply
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class Handler:
         self.measure(replies, headers, began)
         return [reply.body for reply in replies]
 
-    def measure(self, replies: list[pipeline.Reply], headers: list[dict[str, Any]], began: float) -> None:
+    def measure(self, replies: list[Reply], headers: list[dict[str, Any]], began: float) -> None:
         """Add the latest batch to the metrics, where there are any; `began` is in seconds since the epoch."""
         if self.metrics:
             starts = [own.get(REQUEST_START) or own.get(LOWER_REQUEST_START) for own in headers]

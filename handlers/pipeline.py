@@ -5,11 +5,9 @@ One item's failure costs that item alone. What one instance did wrong is its own
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
 from itertools import islice
@@ -17,17 +15,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from handlers import accept, payload
 from handlers.accept import JSON
-from handlers.errors import InvalidContentError, RequestError, SpecError, TooLargeError
+from handlers.errors import InvalidContentError, RequestError, SpecError
 from handlers.guard import UNLIMITED, Budget, Unlimited, guard, too_long
 from handlers.metrics import Stages
 from handlers.network import Network
 from handlers.options import Options, check
 from handlers.pool import Pool
+from handlers.reply import Answer, Reply, sendable, to_reply
 from handlers.spec import HandlerSpec
 from handlers.tasks import Item, Row, Task, build_task
 
@@ -37,10 +35,6 @@ REQUEST_SECONDS = 0.5  # for decoding, and again for gathering and for encoding
 GATHERED = 32  # items that a task gathers at once; between two such chunks the budgets are looked at
 
 
-# TorchServe takes no longer one (`max_response_size` in config.properties): its worker would be lost with it.
-MAX_REPLY_BYTES = 16 * 2**20
-
-
 class Wish(NamedTuple):  # as Item and Payload: a tuple is made in half the time of a frozen dataclass
     """What a request asks for beside its payload; `accept` is the header of that name."""
 
@@ -48,14 +42,6 @@ class Wish(NamedTuple):  # as Item and Payload: a tuple is made in half the time
     accept: str | None = None
 
 
-class Reply(NamedTuple):
-    status: HTTPStatus
-    body: bytes
-    media_type: str = JSON
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-Answer = dict[str, Any] | RequestError
 _NO_WISH = Wish()
 
 
@@ -121,16 +107,16 @@ class Pipeline:
                 budgets += [Budget(REQUEST_SECONDS) if parsed.many else UNLIMITED] * len(parsed.instances)
                 asked += [wish.explain] * len(parsed.instances)
                 media_types += [media_type] * len(parsed.instances)
-        answers = map(_reply, self._answer(instances, budgets, asked, media_types))
+        answers = map(to_reply, self._answer(instances, budgets, asked, media_types))
         replies = []
         for parsed in payloads:
             if isinstance(parsed, RequestError):
-                replies.append(_reply(parsed))
+                replies.append(to_reply(parsed))
             elif parsed.many:
                 bodies = b",".join(next(answers).body for _ in parsed.instances)
-                replies.append(_sendable(Reply(HTTPStatus.OK, b'{"predictions":[' + bodies + b"]}")))
+                replies.append(sendable(Reply(HTTPStatus.OK, b'{"predictions":[' + bodies + b"]}")))
             else:
-                replies.append(_sendable(next(answers)))
+                replies.append(sendable(next(answers)))
         self.stages.end("encode")
         return replies
 
@@ -275,34 +261,3 @@ def _wish(instance: payload.Instance | RequestError, ask: bool) -> tuple[payload
     if not isinstance(wish, bool):
         return InvalidContentError("'explain' must be true or false"), False
     return {name: value for name, value in instance.items() if name != "explain"}, ask or wish
-
-
-def _sendable(reply: Reply) -> Reply:
-    if len(reply.body) <= MAX_REPLY_BYTES:
-        return reply
-    return _reply(
-        TooLargeError(
-            f"the reply would have {len(reply.body):,} bytes, and at most {MAX_REPLY_BYTES:,} are sent: "
-            "ask for less, or send less"
-        )
-    )
-
-
-def _reply(answer: Answer | Reply) -> Reply:
-    if isinstance(answer, Reply):
-        return answer
-    if isinstance(answer, RequestError):
-        return Reply(answer.status, _json(answer.body()))
-    body = guard(_json, answer)  # no JSON: a NaN from the network, say
-    return _reply(body) if isinstance(body, RequestError) else Reply(HTTPStatus.OK, body)
-
-
-def _json(value: Any) -> bytes:
-    """As orjson writes it, arrays of numbers too, but for null and lone surrogates. Raises ValueError for NaN and
-    Infinity."""
-    with suppress(orjson.JSONEncodeError):
-        text = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
-        if b"null" not in text:  # orjson's word for NaN
-            return text
-    slow = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=np.ndarray.tolist)
-    return slow.encode("utf-8", "replace")

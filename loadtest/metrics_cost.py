@@ -20,7 +20,7 @@ from rich.table import Table
 from handlers import metrics
 from handlers.archive import unpack
 from handlers.entry import Handler
-from handlers.pipeline import Reply
+from handlers.reply import Reply
 from loadtest.micro import as_columns, median_ms, request
 from marserve.archive import read_archive
 from marserve.terminal import console

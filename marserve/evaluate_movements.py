@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.progress import track
 
 from handlers.errors import InternalError, RequestError
-from handlers.pipeline import Answer, Pipeline
+from handlers.pipeline import Pipeline
 from handlers.recordings import SUFFIXES, RecordingError, read_recording
+from handlers.reply import Answer
 from handlers.trajectory import Trajectory
 from marserve import metrics
 from marserve.archive import Archive

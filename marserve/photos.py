@@ -17,7 +17,8 @@ from rich.progress import track
 
 from handlers.errors import InternalError, RequestError, UndecodableError
 from handlers.image import SUFFIXES
-from handlers.pipeline import Answer, Pipeline
+from handlers.pipeline import Pipeline
+from handlers.reply import Answer
 from marserve.errors import DataError, MarserveError
 
 TASK, EMBEDDING = "image_classification", "image_embedding"

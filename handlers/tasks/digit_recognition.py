@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from handlers.classified import classified
 from handlers.errors import InvalidContentError, SpecError
 from handlers.image_input import ImageInput, read_input
 from handlers.payload import Instance
 from handlers.pool import Pool
-from handlers.reply import classified
 from handlers.samples import Sample, read_samples
 from handlers.spec import HandlerSpec
 from handlers.tasks import Item, Row, Task

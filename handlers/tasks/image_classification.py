@@ -7,12 +7,12 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from handlers.classified import classified
 from handlers.disguise import disguise
 from handlers.errors import InvalidContentError, SpecError
 from handlers.image_input import ImageInput, read_input
 from handlers.payload import Instance
 from handlers.pool import Pool
-from handlers.reply import classified
 from handlers.spec import HandlerSpec
 from handlers.tasks import Item, Row, Task
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from handlers.classified import classified
 from handlers.errors import InvalidContentError, SpecError
 from handlers.features import FeatureReader
 from handlers.payload import Instance
 from handlers.pool import Pool
-from handlers.reply import classified
 from handlers.spec import HandlerSpec
 from handlers.tasks import Item, Row, Task
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from handlers.classified import classified
 from handlers.errors import InvalidContentError, SpecError
 from handlers.image_input import ImageInput, read_input
 from handlers.options import share
 from handlers.payload import Instance
 from handlers.pool import Pool
-from handlers.reply import classified
 from handlers.spec import HandlerSpec, QuestionSpec
 from handlers.tasks import Item, Row, Task
 

@@ -13,7 +13,8 @@ import torch
 from export.__main__ import Notes, Sources, export
 from export.errors import ExportError
 from export.precision import Precision
-from handlers.pipeline import Answer, Pipeline
+from handlers.pipeline import Pipeline
+from handlers.reply import Answer
 from handlers.samples import read_samples
 from handlers.tasks.digit_recognition import LABELS
 from tests.export.models import load, meta, unpack

@@ -14,7 +14,8 @@ import pytest
 
 from handlers import behaviour, points
 from handlers.errors import InvalidContentError, SpecError
-from handlers.pipeline import Pipeline, Reply, Wish
+from handlers.pipeline import Pipeline, Wish
+from handlers.reply import Reply
 from handlers.spec import HandlerSpec, NetworkSpec
 from handlers.tasks import build_task
 from handlers.trajectory import NAMES, features

@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from handlers.errors import InvalidContentError, SpecError
-from handlers.pipeline import Pipeline, Reply, Wish
+from handlers.pipeline import Pipeline, Wish
+from handlers.reply import Reply
 from handlers.runner import Bound
 from handlers.spec import HandlerSpec, NetworkSpec
 from handlers.tasks import Item

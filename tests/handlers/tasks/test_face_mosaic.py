@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handlers import image, pipeline
+from handlers import image, pipeline, reply
 from handlers.accept import JSON
 from handlers.errors import SpecError
 from handlers.faces import Box, mosaic
-from handlers.pipeline import Pipeline, Reply, Wish
+from handlers.pipeline import Pipeline, Wish
+from handlers.reply import Reply
 from handlers.spec import HandlerSpec, LimitsSpec, NetworkSpec
 from handlers.tasks import build_task
 from handlers.tasks.face_mosaic import BOXES_HEADER, COUNT_HEADER, MOST_IN_HEADER
@@ -155,9 +156,9 @@ def test_limits(tmp_path: Path) -> None:
 
 def test_a_reply_that_torchserve_would_not_take(model: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     size = len(ask(model, DATA, "image/png").body)
-    monkeypatch.setattr(pipeline, "MAX_REPLY_BYTES", size)
+    monkeypatch.setattr(reply, "MAX_REPLY_BYTES", size)
     assert ask(model, DATA, "image/png").status == 200
-    monkeypatch.setattr(pipeline, "MAX_REPLY_BYTES", size - 1)
+    monkeypatch.setattr(reply, "MAX_REPLY_BYTES", size - 1)
     assert error(ask(model, DATA, "image/png")) == (413, "too_large")
     assert ask(model, DATA).status == 200
     assert error(ask(model, {"instances": [TEXT] * 9})) == (413, "too_large")
