@@ -96,7 +96,7 @@ def test_a_model_that_does_not_load_is_told_with_overrides_too(store: Path) -> N
     (store / "drag_pattern.overrides.yaml").write_text("batchSize: 8\n")
     files = read_files(store / "drag_pattern.mar")
     write_archive(store / "drag_pattern.mar", {**files, "model.onnx": files["model.onnx"][:1000]})
-    code, error, seconds = failing("--model-store", str(store), "--port", str(free_port()))
+    code, error, seconds = failing("--model-store", str(store), "--port", str(free_port()), "--strict")
     assert (code, error.count("\n")) == (1, 1)
     assert error.startswith("error: drag_pattern does not load: onnxruntime cannot load model.onnx")
     assert seconds < 50
