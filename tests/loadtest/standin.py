@@ -71,7 +71,8 @@ def write_archive(folder: Path, name: str, task: str, example: dict[str, Any], *
     """The least that an archive needs to be read."""
     path = folder / f"{name}.mar"
     with zipfile.ZipFile(path, "w") as archive:
-        manifest = {"model": {"modelName": name, "modelVersion": "1.0", "configFile": "model-config.yaml"}}
+        model = {"modelName": name, "modelVersion": "1.0", "configFile": "model-config.yaml"}
+        manifest = {"runtime": "python", "model": model}
         archive.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
         archive.writestr("model-config.yaml", json.dumps({"handler": {"task": task, "example": example}}))
         archive.writestr("digests.json", "{}")  # says that marserve made it
