@@ -120,7 +120,7 @@ def test_any_content(archive: Path, replaced: Members) -> None:
 @settings(PATIENT, max_examples=100)
 @given(any_json, any_json, any_json)
 def test_any_manifest(archive: Path, name: object, version: object, config_file: object) -> None:
-    manifest = {"model": {"modelName": name, "modelVersion": version, "configFile": config_file}}
+    manifest = {"runtime": "python", "model": {"modelName": name, "modelVersion": version, "configFile": config_file}}
     contents = members(archive) | {MANIFEST: json.dumps(manifest).encode()}
     read_or_refuse(write(archive.with_name("manifest.mar"), contents))
 
