@@ -102,6 +102,7 @@ class Keeper:
         self._before = started.state or State({}, ())  # where what has failed since is to be found
         self._failed: set[str] = set()  # files
         self._stand_ins: dict[str, str] = {}  # default version by model, in the place of one that has failed
+        self._chosen: set[str] = set()  # models that have had another default since
         self._store = started.archives[0].path.parent
         self._plain = plain
         self._digests: dict[str, str] = {}
@@ -151,8 +152,8 @@ class Keeper:
         """Whether nobody has chosen another default than the one that came in the place of the failed one."""
         now = self._defaults.get(model, "")
         if self._stand_ins.setdefault(model, now) != now:
-            self._stand_ins[model] = "another"
-        return self._stand_ins[model] == now
+            self._chosen.add(model)
+        return model not in self._chosen
 
     def _differences(self, one: Version) -> Kept:
         usual = self._plain.get((one.model, one.version), {})

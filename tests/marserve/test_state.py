@@ -205,17 +205,20 @@ def test_what_fails_is_tried_again(store: Path, file: StateFile) -> None:
     assert found.settings["red_or_blue", "2.0"]["minWorkers"] == 3
 
 
-def test_a_default_that_failed_is_none_any_more_once_another_was_chosen(store: Path, file: StateFile) -> None:
-    second, third = (pack_red_or_blue(store, version=version) for version in ("2.0", "3.0"))
+@pytest.mark.parametrize("chosen", ["3.0", "another"])
+def test_a_default_that_failed_is_none_any_more_once_another_was_chosen(
+    store: Path, file: StateFile, chosen: str
+) -> None:
+    second, third = (pack_red_or_blue(store, version=version) for version in ("2.0", chosen))
     versions = [replace(FIRST, default=False), replace(FIRST, version="2.0", archive=second.name)]
-    versions += [replace(FIRST, version="3.0", archive=third.name, default=False)]
+    versions += [replace(FIRST, version=chosen, archive=third.name, default=False)]
     keeper = Keeper(file, plan(store, [], file.read()), PLAIN)
     keeper.keep(versions)
     keeper.spare([failure(second.name, "red_or_blue", "2.0")])
     keeper.keep([FIRST, versions[2]])
     assert plan(store, [], file.read()).defaults["red_or_blue"] == "2.0"
     keeper.keep([versions[0], replace(versions[2], default=True)])
-    assert plan(store, [], file.read()).defaults["red_or_blue"] == "3.0"
+    assert plan(store, [], file.read()).defaults["red_or_blue"] == chosen
     keeper.keep([FIRST, versions[2]])  # chosen, and no longer in the place of another
     assert plan(store, [], file.read()).defaults["red_or_blue"] == "1.0"
 
