@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from handlers import points
 from handlers.errors import InvalidContentError, SpecError
 from handlers.features import LARGEST, FeatureReader
-from handlers.payload import Instance
+from handlers.payload import Instance, names
 from handlers.spec import HandlerSpec
 from handlers.tasks import Item, Row, Run, Task
 from handlers.trajectory import FEATURES, NAMES, features
@@ -56,7 +56,7 @@ class Behaviour(Task):
             trajectory = points.read(instance)
             return Item(None, {"trajectory": trajectory, "pointer": trajectory.pointer})
         if unknown := instance.keys() - {"features", "pointer"}:
-            raise InvalidContentError(f"""with 'features', only 'pointer' is accepted, not {points.names(unknown)}""")
+            raise InvalidContentError(f"""with 'features', only 'pointer' is accepted, not {names(unknown)}""")
         return self._item(self._reader.read(instance["features"]), points.read_pointer(instance))
 
     def gather(self, items: Sequence[Item]) -> list[Item]:

@@ -1,4 +1,4 @@
-"""What the replies of classifiers have in common."""
+"""What classifiers have in common: their labels, and a part of their replies."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
+
+from handlers.errors import SpecError
+from handlers.spec import HandlerSpec
+
+
+def check_labels(spec: HandlerSpec) -> None:
+    """Raises SpecError."""
+    if len(spec.labels) < 2 or len(set(spec.labels)) < len(spec.labels):
+        raise SpecError(f"{spec.task} needs at least two handler.labels, each once")
 
 
 def classified(labels: Sequence[str], probabilities: NDArray[Any]) -> tuple[int, dict[str, Any]]:

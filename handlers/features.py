@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers.errors import InvalidContentError
-from handlers.points import names as quoted
+from handlers.payload import names as quoted
 
 LARGEST = float(np.finfo(np.float32).max)
 _NUMBERS = frozenset({int, float})  # by exact type: a bool is an int too

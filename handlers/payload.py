@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
@@ -42,8 +42,7 @@ def parse(row: Mapping[str, Any], options: Collection[str] = ()) -> Payload:
         return _content(row)
     given = {name: of_text(row[name]) for name in options if row.get(name) is not None}
     instances, many = _content({name: value for name, value in row.items() if name not in options})
-    if unknown := sorted(row.keys() - {*FIELDS, *options})[:5]:
-        raise InvalidContentError(f"unknown fields {', '.join(map(repr, unknown))}; known: {', '.join(options)}")
+    refuse_unknown(sorted(row.keys() - {*FIELDS, *options})[:5], options)
     return Payload([_laid(given, instance) for instance in instances] if given else instances, many)
 
 
@@ -75,6 +74,18 @@ def _content(row: Mapping[str, Any]) -> Payload:
     if len(instances) > MAX_INSTANCES:
         raise TooLargeError(f"'instances' has {len(instances):,} elements; at most {MAX_INSTANCES} are accepted")
     return Payload([_instance(element) for element in instances], many=True)
+
+
+def refuse_unknown(unknown: Collection[str], known: Iterable[str]) -> None:
+    """Raises InvalidContentError where a request has any unknown fields; it names them, and the known ones."""
+    if unknown:
+        raise InvalidContentError(f"unknown fields {names(unknown)}; known: {', '.join(known)}")
+
+
+def names(keys: Iterable[object]) -> str:
+    """The first of a client's keys for a message: it may have sent thousands, each of them a book."""
+    ordered = sorted(str(key)[:40] for key in keys)
+    return ", ".join(map(repr, ordered[:8])) + (", ..." if len(ordered) > 8 else "")
 
 
 def looks_like_json(data: bytes) -> bool:

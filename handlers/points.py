@@ -9,13 +9,14 @@ The type of a point and the viewport are what browsers have at hand; they are ch
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
 from handlers.errors import InvalidContentError
+from handlers.payload import names
 from handlers.trajectory import MAX_POINTS, MIN_POINTS, POINTERS, Trajectory
 
 AXES = ("x", "y", "t")
@@ -67,12 +68,6 @@ def read_pointer(instance: Mapping[str, Any]) -> str:
     if pointer not in POINTERS:
         raise InvalidContentError(f"'pointer' must be one of {', '.join(POINTERS)}")
     return str(pointer)
-
-
-def names(keys: Iterable[object]) -> str:
-    """The first of a client's keys for a message: it may have sent thousands, each of them a book."""
-    ordered = sorted(str(key)[:40] for key in keys)
-    return ", ".join(map(repr, ordered[:8])) + (", ..." if len(ordered) > 8 else "")
 
 
 def _columns(instance: Mapping[str, Any]) -> list[list[Any]]:

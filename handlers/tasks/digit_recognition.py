@@ -10,7 +10,7 @@ from typing import Any
 from handlers.classified import classified
 from handlers.errors import InvalidContentError, SpecError
 from handlers.image_input import ImageInput, read_input
-from handlers.payload import Instance
+from handlers.payload import Instance, refuse_unknown
 from handlers.pool import Pool
 from handlers.samples import Sample, read_samples
 from handlers.spec import HandlerSpec
@@ -41,8 +41,7 @@ class DigitRecognition(Task):
         count = len(self._samples)
         if not count:
             raise InvalidContentError("this model has no samples: send an image")
-        if unknown := sorted(set(instance) - set(_FIELDS)):
-            raise InvalidContentError(f"unknown fields {', '.join(map(repr, unknown))}; known: {', '.join(_FIELDS)}")
+        refuse_unknown(instance.keys() - set(_FIELDS), _FIELDS)
         index, add_noise = instance.get("index"), instance.get("add_noise", False)
         if type(index) is not int or not 1 <= index <= count:
             raise InvalidContentError(f"'index' must be a whole number from 1 to {count}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from handlers.errors import SpecError
+from handlers.classified import check_labels
 from handlers.image_input import ImageInput, read_input
 from handlers.payload import Instance
 from handlers.pool import Pool
@@ -40,6 +40,5 @@ class EnsembleClassification(Task):
 
 def build(spec: HandlerSpec, pool: Pool | None) -> EnsembleClassification:  # noqa: ARG001
     source = read_input(spec, *OUTPUTS)
-    if len(spec.labels) < 2 or len(set(spec.labels)) < len(spec.labels):
-        raise SpecError(f"{spec.task} needs at least two handler.labels, each once")
+    check_labels(spec)
     return EnsembleClassification(spec.labels, source)

@@ -15,14 +15,14 @@ from handlers import image, payload
 from handlers.accept import JPEG, JSON, PNG
 from handlers.errors import InvalidContentError, NoFaceError, SpecError
 from handlers.faces import Box, Finder, mosaic
-from handlers.payload import Instance
+from handlers.payload import Instance, refuse_unknown
 from handlers.pool import Pool
 from handlers.spec import HandlerSpec
 from handlers.tasks import Item, Row, Task
 
 COUNT_HEADER, BOXES_HEADER = "X-Face-Count", "X-Face-Boxes"
 MOST_IN_HEADER = 200  # boxes, the largest ones: proxies take headers of 4 to 8 KB
-_FIELDS = {"data", "b64", "image"}
+_FIELDS = ("b64", "data", "image")
 _QUALITY = 90  # of a JPEG
 
 
@@ -39,10 +39,7 @@ class FaceMosaic(Task):
         """Its `extra` has the pixels, (H, W, 3) uint8 RGB, the boxes, and whether an image is wanted."""
         wanted = True
         if not isinstance(instance, bytes):
-            if unknown := sorted(set(instance) - _FIELDS):
-                raise InvalidContentError(
-                    f"unknown fields {', '.join(map(repr, unknown))}; known: {', '.join(sorted(_FIELDS))}"
-                )
+            refuse_unknown(instance.keys() - set(_FIELDS), _FIELDS)
             wanted = instance.get("image", True)
             if not isinstance(wanted, bool):
                 raise InvalidContentError("'image' must be true or false")

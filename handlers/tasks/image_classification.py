@@ -7,9 +7,9 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from handlers.classified import classified
+from handlers.classified import check_labels, classified
 from handlers.disguise import disguise
-from handlers.errors import InvalidContentError, SpecError
+from handlers.errors import InvalidContentError
 from handlers.image_input import ImageInput, read_input
 from handlers.payload import Instance
 from handlers.pool import Pool
@@ -49,6 +49,5 @@ class ImageClassification(Task):
 
 def build(spec: HandlerSpec, pool: Pool | None) -> ImageClassification:
     source = read_input(spec, "probabilities")
-    if len(spec.labels) < 2 or len(set(spec.labels)) < len(spec.labels):
-        raise SpecError("image_classification needs at least two handler.labels, each once")
+    check_labels(spec)
     return ImageClassification(spec.labels, source, pool)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from handlers import image
 from handlers.disguise import disguise
 from handlers.errors import InvalidContentError, SpecError
-from handlers.payload import Instance
+from handlers.payload import Instance, refuse_unknown
 from handlers.pool import Pool
 from handlers.spec import HandlerSpec
 from handlers.tasks import Item, Row, Task
@@ -39,8 +39,7 @@ class RandomImages(Task):
         """Check what is asked for; nothing is drawn before the whole request is known to be good."""
         if isinstance(instance, bytes):
             raise InvalidContentError("""expected JSON: {"kind": "drag_drop", "count": 6}""")
-        if unknown := sorted(set(instance) - set(_FIELDS)):
-            raise InvalidContentError(f"unknown fields {', '.join(map(repr, unknown))}; known: {', '.join(_FIELDS)}")
+        refuse_unknown(instance.keys() - set(_FIELDS), _FIELDS)
         if instance.get("kind") not in KINDS:
             raise InvalidContentError(f"'kind' must be one of {', '.join(KINDS)}")
         count = instance.get("count", 6)

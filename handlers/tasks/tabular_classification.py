@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from handlers.classified import classified
+from handlers.classified import check_labels, classified
 from handlers.errors import InvalidContentError, SpecError
 from handlers.features import FeatureReader
 from handlers.payload import Instance
@@ -21,8 +21,7 @@ class TabularClassification(Task):
         network, count = spec.network, len(spec.features)
         if not spec.features or len(set(spec.features)) < count:
             raise SpecError(f"{spec.task} needs handler.features, each once")
-        if len(spec.labels) < 2 or len(set(spec.labels)) < len(spec.labels):
-            raise SpecError(f"{spec.task} needs at least two handler.labels, each once")
+        check_labels(spec)
         if network is None or (network.input_type, network.input_shape) != ("float32", (count,)):
             raise SpecError(f"{spec.task} needs a handler.network from float32 [{count}], one per feature")
         if network.outputs != ("probabilities",):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from handlers.classified import classified
-from handlers.errors import InvalidContentError, SpecError
+from handlers.errors import SpecError
 from handlers.image_input import ImageInput, read_input
 from handlers.options import share
-from handlers.payload import Instance
+from handlers.payload import Instance, refuse_unknown
 from handlers.pool import Pool
 from handlers.spec import HandlerSpec, QuestionSpec
 from handlers.tasks import Item, Row, Task
@@ -31,9 +31,7 @@ class YesNo(Task):
         """Pixels (side, side, 3), uint8 RGB; its `extra` has the request's own threshold."""
         if isinstance(instance, bytes):
             return Item(self._input.pixels(instance))
-        if unknown := sorted(set(instance) - {*_CONTENT, *self.options}):
-            known = ", ".join((_CONTENT[0], *self.options))
-            raise InvalidContentError(f"unknown fields {', '.join(map(repr, unknown))}; known: {known}")
+        refuse_unknown(instance.keys() - {*_CONTENT, *self.options}, (_CONTENT[0], *self.options))
         return Item(self._input.pixels(instance), {name: instance[name] for name in self.options if name in instance})
 
     def encode(self, item: Item, row: Row) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from handlers import payload
 from handlers.errors import InvalidContentError, RequestError, TooLargeError, UndecodableError
-from handlers.payload import Payload, binary, parse
+from handlers.payload import Payload, binary, parse, refuse_unknown
 
 # Whole numbers beyond 64 bits become floats.
 JSON = st.recursive(
@@ -184,3 +184,12 @@ def test_anything_torchserve_may_have_parsed(value: Any) -> None:
 def test_json_arrives_as_it_was_sent(value: dict[str, Any]) -> None:
     for sent in (value, json.dumps(value).encode(), json.dumps(value, ensure_ascii=False)):
         assert parse({"body": sent}) == Payload([value], many=False)
+
+
+def test_a_message_names_some_of_very_many_fields_and_not_all_of_a_name() -> None:
+    with pytest.raises(InvalidContentError) as caught:
+        refuse_unknown([f"{number:04}" + "x" * 1000 for number in range(1000)], ("data", "image"))
+    assert str(caught.value).startswith("unknown fields '0000xxxx")
+    assert str(caught.value).endswith("x', ...; known: data, image")
+    assert len(str(caught.value)) < 500
+    refuse_unknown([], ("data",))
