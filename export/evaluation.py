@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,15 +12,20 @@ from scipy.stats import binomtest
 from export.errors import ExportError
 
 
-class _Images(BaseModel):
-    """The figures of images that a card states; the rest of the file (classes, confusion) stays outside."""
+class _Figures(BaseModel):
+    """Of the file only what a card states."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
+
+class _Evaluation(_Figures):
     model: str
     version: str
-    images: int = Field(ge=1)
     unreadable: int = Field(ge=0)
+
+
+class _Images(_Evaluation):
+    images: int = Field(ge=1)
     accuracy: float = Field(ge=0, le=1)
     macro_f1: float = Field(ge=0, le=1)
     weighted_f1: float = Field(ge=0, le=1)
@@ -31,25 +36,16 @@ class _Images(BaseModel):
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Family(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore")
-
+class _Family(_Figures):
     movements: int = Field(ge=1)
     recall: Share
     recall_at_2_percent: Share
     auc: Share
 
 
-class _Movements(BaseModel):
-    """The figures of movements that a card states."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-    model: str
-    version: str
+class _Movements(_Evaluation):
     human_movements: int = Field(ge=1)
     bot_movements: int = Field(ge=1)
-    unreadable: int = Field(ge=0)
     auc: Share
     eer: Share
     false_positives: Share
@@ -58,34 +54,20 @@ class _Movements(BaseModel):
     families: dict[str, _Family]
 
 
-class _Nearest(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore")
-
+class _Nearest(_Figures):
     precision_at_1: Share
     precision_at_5: Share
     chance: Share
 
 
-class _Retrieval(_Nearest):
-    """The figures of an embedding that a card states."""
-
-    model: str
-    version: str
+class _Retrieval(_Nearest, _Evaluation):
     images: int = Field(ge=1)
-    unreadable: int = Field(ge=0)
     classes: int = Field(ge=2)
     groups: _Nearest | None
 
 
-class _Faces(BaseModel):
-    """The figures of found faces that a card states."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-    model: str
-    version: str
+class _Faces(_Evaluation):
     images: int = Field(ge=1)
-    unreadable: int = Field(ge=0)
     overlap: Share
     faces: int = Field(ge=0)
     found: int = Field(ge=0)
@@ -97,7 +79,7 @@ def read_evaluation(file: Path, name: str, version: str) -> dict[str, Any]:
     """The figures in `file`, which must be of this model in this version. Raises ExportError."""
     try:
         text = file.read_bytes()
-        kind: type[_Images | _Movements | _Retrieval | _Faces] = _Images
+        kind: type[_Evaluation] = _Images
         if b'"human_movements"' in text:
             kind = _Movements
         elif b'"precision_at_1"' in text:
@@ -127,12 +109,16 @@ def table(metadata: Mapping[str, Any]) -> str:
     if all("false_alarms" in measured for measured in evaluation.values()):
         return _faces(evaluation)
     heads = ["images in", "images", "accuracy (95 % interval)", "macro F1", "log loss", "calibration error"]
-    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    rows = []
     for part, m in evaluation.items():
-        figures = (f"{m[key]:.4f}" for key in ("macro_f1", "log_loss", "calibration_error"))
         accuracy = f"{m['accuracy']:.4f} ({_interval(m['accuracy'], m['images'])})"
-        lines.append(f"| `data/{part}` | {m['images']:,} | {accuracy} | {' | '.join(figures)} |")
-    return "\n".join(lines)
+        rows.append([f"`data/{part}`", m["images"], accuracy, m["macro_f1"], m["log_loss"], m["calibration_error"]])
+    return _markdown(heads, rows)
+
+
+def _markdown(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [heads, ["---"] * len(heads), *([_shown(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _interval(share: float, count: int, digits: int = 4) -> str:
@@ -143,27 +129,26 @@ def _interval(share: float, count: int, digits: int = 4) -> str:
 
 def _retrieval(evaluation: Mapping[str, Mapping[str, Any]]) -> str:
     """A row for every folder, and one for the folders above its classes."""
-    lines = ["| photographs in | images | alike | precision@1 | precision@5 | chance |", "| --- " * 6 + "|"]
+    heads, rows = ["photographs in", "images", "alike", "precision@1", "precision@5", "chance"], []
     for part, m in evaluation.items():
         for alike, scores in ((f"class, of {m['classes']:,}", m), ("group", m["groups"])):
             if scores:
-                figures = (f"{scores[key]:.4f}" for key in ("precision_at_1", "precision_at_5", "chance"))
-                lines.append(f"| `data/{part}` | {m['images']:,} | {alike} | {' | '.join(figures)} |")
-    return "\n".join(lines)
+                figures = [scores[key] for key in ("precision_at_1", "precision_at_5", "chance")]
+                rows.append([f"`data/{part}`", m["images"], alike, *figures])
+    return _markdown(heads, rows)
 
 
 def _faces(evaluation: Mapping[str, Mapping[str, Any]]) -> str:
     heads = ["images in", "images", "faces", "found", "recall (95 % interval)", "precision", "false alarms"]
-    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    rows = []
     for part, m in evaluation.items():
         taken = m["found"] + m["false_alarms"]
         share = m["found"] / m["faces"] if m["faces"] else 0.0
         recall = f"{share:.2f} ({_interval(share, m['faces'], 2)})" if m["faces"] else ""
         precision = f"{m['found'] / taken:.2f}" if m["faces"] and taken else ""
         alarms = f"{m['false_alarms']:,}, in {m['images_with_false_alarms']:,} images"
-        row = [f"`data/{part}`", f"{m['images']:,}", f"{m['faces']:,}", f"{m['found']:,}", recall, precision, alarms]
-        lines.append(f"| {' | '.join(row)} |")
-    return "\n".join(lines)
+        rows.append([f"`data/{part}`", m["images"], m["faces"], m["found"], recall, precision, alarms])
+    return _markdown(heads, rows)
 
 
 def _movements(part: str, measured: Mapping[str, Any], training: Mapping[str, Any]) -> str:
@@ -186,15 +171,13 @@ def _movements(part: str, measured: Mapping[str, Any], training: Mapping[str, An
         f"Of {measured['human_movements']:,} movements of people {100 * measured['false_positives']:.1f} % are flagged"
     )
     flagged += f", by the fixed rules {100 * rules['false_positives']:.1f} %" if rules else ""
-    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
-    lines += [f"| {' | '.join(map(_shown, row))} |" for row in rows]
     devices = [f"{name} {100 * m['flagged']:.0f} %" for name, m in left_out.items() if "flagged" in m]
     unseen = (
         f" People on a device that the training never saw are flagged far more often: {', '.join(devices)}."
         if devices
         else ""
     )
-    return "\n".join(lines) + f"\n\n{flagged}; the equal error rate is {measured['eer']:.4f}.{unseen}"
+    return f"{_markdown(heads, rows)}\n\n{flagged}; the equal error rate is {measured['eer']:.4f}.{unseen}"
 
 
 def _shown(value: Any) -> str:
