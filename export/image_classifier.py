@@ -29,7 +29,7 @@ from training import architectures
 from training.captcha_dataset import scan
 from training.cli import DataError
 from training.ensemble import Ensemble
-from training.network import ImageClassifier
+from training.network import ImageClassifier, class_groups
 from training.recipe import Preprocessing
 
 PARITY_IMAGES = 70
@@ -110,7 +110,7 @@ def load_network(
 
     Raises ExportError.
     """
-    of_class = [index for index, classes in enumerate(members.values()) for _ in classes]
+    of_class = class_groups(members)
     model: nn.Module = ImageClassifier(of_class, architecture, head)
     if bags:
         model = Ensemble(of_class, architecture, head, bags)

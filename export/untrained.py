@@ -17,7 +17,7 @@ from torch import nn
 
 from training.architectures import last_layer
 from training.checkpoint import BEST, META
-from training.network import ImageClassifier
+from training.network import ImageClassifier, class_groups
 
 MEMBERS = {"animal": ["cat", "dog"], "object": ["cup", "key"]}
 
@@ -26,7 +26,7 @@ def untrained(members: Mapping[str, Sequence[str]], images: torch.Tensor, seed: 
     """An EfficientNet-B0 of random weights whose answers do depend on its input; the statistics of its batch
     normalisation are those of `images`, (N, 3, H, W), 0 to 255."""
     torch.manual_seed(seed)
-    model = ImageClassifier([index for index, names in enumerate(members.values()) for _ in names])
+    model = ImageClassifier(class_groups(members))
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = None  # the statistics become those of the one batch below

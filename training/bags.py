@@ -20,10 +20,10 @@ from sklearn.metrics import accuracy_score, f1_score
 from training import parallel
 from training.assess import Assessment, assess
 from training.captcha_dataset import Photo
-from training.checkpoint import BEST, META
+from training.checkpoint import BEST, META, load_best
 from training.cli import DataError
 from training.ensemble import Ensemble
-from training.network import ImageClassifier
+from training.network import ImageClassifier, class_groups
 from training.recipe import spoken
 from training.runner import Job, begun, run
 from training.splits import parts_of
@@ -38,20 +38,33 @@ class Bagged:
     agreement: NDArray[np.float64]
 
 
+def folders_of(job: Job) -> list[Path]:
+    """Where the trainings of a job lie: of an ensemble's networks, or of its one network."""
+    count = job.recipe.bags
+    return [job.output_dir / f"bag_{number}" for number in range(1, count + 1)] if count > 1 else [job.output_dir]
+
+
+def train(job: Job, resume: bool) -> None:
+    """A network, or an ensemble, as the recipe says. Raises DataError."""
+    if job.recipe.bags > 1:
+        train_bags(job, resume)
+    else:
+        run(job, resume)
+
+
 def train_bags(job: Job, resume: bool) -> dict[str, float]:
     """Train the networks, each with its own folder, and write the ensemble as `run` writes a network; its scores.
 
     Raises DataError.
     """
-    count = job.recipe.bags
-    folders = [job.output_dir / f"bag_{number}" for number in range(1, count + 1)]
-    there = begun(folders, resume)
+    count, own = job.recipe.bags, folders_of(job)
+    there = begun(own, resume)
     with job.record(job.output_dir.name) as record:
-        for number, folder in enumerate(folders, start=1):
+        for number, folder in enumerate(own, start=1):
             if parallel.rank() == 0:
                 print(f"bag {number} of {count}", flush=True)
             run(replace(job, output_dir=folder, bag=(number, count)), resume and folder in there, nested=True)
-        scores = _write(job, folders) if parallel.rank() == 0 else {}
+        scores = _write(job, own) if parallel.rank() == 0 else {}
         if parallel.rank() == 0:
             record.log_scores(scores, 0)
             print(
@@ -71,10 +84,9 @@ def bagged(models: Sequence[ImageClassifier], photos: Sequence[Photo], job: Job,
 def _write(job: Job, folders: Sequence[Path]) -> dict[str, float]:
     """best_model.pth and meta.json of the ensemble; its scores."""
     metas = [json.loads((folder / META).read_text()) for folder in folders]
-    of_class = [index for index, classes in enumerate(metas[0]["members"].values()) for _ in classes]
-    ensemble = Ensemble(of_class, job.recipe.architecture, job.recipe.head, len(folders))
+    ensemble = Ensemble(class_groups(metas[0]["members"]), job.recipe.architecture, job.recipe.head, len(folders))
     for model, folder in zip(ensemble.members, folders, strict=True):
-        model.load_state_dict(torch.load(folder / BEST, map_location="cpu", weights_only=True))
+        load_best(model, folder)
     _, validation = parts_of(job.photos, job.recipe.validation_share, job.recipe.seed)
     said = bagged(ensemble.members, validation, job, metas[0])
     truth, predicted = said.assessment.truth, said.assessment.predicted

@@ -88,6 +88,14 @@ def fingerprint(photos: Sequence[Photo]) -> str:
     return digest.hexdigest()
 
 
+def by_class(photos: Sequence[Photo]) -> dict[tuple[str, str], list[Photo]]:
+    """The photographs of every group's every class, in their order."""
+    found: dict[tuple[str, str], list[Photo]] = {}
+    for photo in photos:
+        found.setdefault((photo.group, photo.class_name), []).append(photo)
+    return found
+
+
 def classes_of(photos: Sequence[Photo]) -> dict[str, list[str]]:
     """Every group's classes, both sorted: the order in which networks count them."""
     groups = sorted({photo.group for photo in photos})

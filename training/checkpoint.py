@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from training import architectures, parallel
 from training.captcha_dataset import Photo, fingerprint
@@ -160,6 +161,11 @@ class Checkpoint:
         part = self.folder / f"{META}.part"
         part.write_text(json.dumps(self.meta, indent=2) + "\n")
         part.replace(self.folder / META)
+
+
+def load_best(model: nn.Module, folder: Path) -> None:
+    """The weights of the best epoch of the training in `folder`, which was of such a model."""
+    model.load_state_dict(torch.load(folder / BEST, map_location="cpu", weights_only=True))
 
 
 def _same(meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,13 +23,12 @@ from typing import Any
 import yaml
 
 from training import comparison, parallel, recipe
-from training.bags import train_bags
+from training.bags import folders_of, train
 from training.captcha_dataset import classes_of, readable, scan
-from training.checkpoint import LAST, META
 from training.cli import DataError, run_script
 from training.fit import Machine
 from training.recipe import Recipe, from_record, read_file
-from training.runner import Job, run
+from training.runner import Job, has_begun
 
 
 def candidates(base: Mapping[str, Any], variants: Mapping[str, Mapping[str, Any]]) -> dict[str, Recipe]:
@@ -78,21 +77,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{name}, seed {seed}", flush=True)
             folder = args.output_dir / name / f"seed_{seed}"
             job = Job(replace(one, seed=seed), photos, machine, folder, args.weights, mlflow=False)
-            _train(job)
+            train(job, resume=has_begun(folders_of(job)[0]))  # or leave it where it is finished
             frequencies = Counter(photo.group for photo in photos)
             results.append({"name": name, "seed": seed, **comparison.measure(job, test, frequencies)})
             comparison.write(args.output_dir, results)
     print(comparison.table(results))
-
-
-def _train(job: Job) -> None:
-    """Begin it, go on with it, or leave it where it is finished."""
-    first = job.output_dir / "bag_1" if job.recipe.bags > 1 else job.output_dir
-    there = (first / META).exists() or (first / LAST).exists()
-    if job.recipe.bags > 1:
-        train_bags(job, there)
-    else:
-        run(job, there)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -17,11 +17,11 @@ from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from training.bags import bagged
 from training.captcha_dataset import Photo
-from training.checkpoint import BEST, META
+from training.checkpoint import META, load_best
 from training.cli import DataError
 from training.ensemble import Ensemble
 from training.figures import subplots
-from training.network import ImageClassifier
+from training.network import ImageClassifier, class_groups
 from training.runner import Job
 
 # Images to train on: groups with fewer are rare. So Liu et al., Large-Scale Long-Tailed Recognition, CVPR 2019.
@@ -49,11 +49,10 @@ def measure(job: Job, test: Sequence[Photo], frequencies: Mapping[str, int]) -> 
     where there are none. `milliseconds` is the median time of one image in PyTorch on one thread of this CPU.
     """
     meta = json.loads((job.output_dir / META).read_text())
-    of_class = [index for index, classes in enumerate(meta["members"].values()) for _ in classes]
     recipe = job.recipe
-    ensemble = Ensemble(of_class, recipe.architecture, recipe.head, recipe.bags)
+    ensemble = Ensemble(class_groups(meta["members"]), recipe.architecture, recipe.head, recipe.bags)
     model = ensemble if recipe.bags > 1 else ensemble.members[0]
-    model.load_state_dict(torch.load(job.output_dir / BEST, map_location="cpu", weights_only=True))
+    load_best(model, job.output_dir)
     said = bagged(ensemble.members, test, job, meta).assessment
     in_test = np.bincount(said.truth, minlength=len(said.groups))
     weights = np.array([frequencies[said.groups[group]] / in_test[group] for group in said.truth])

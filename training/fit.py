@@ -20,7 +20,7 @@ from training.augmentation import augmentation
 from training.captcha_dataset import CaptchaDataset, Photo
 from training.cli import DataError
 from training.losses import Loss
-from training.network import ImageClassifier
+from training.network import ImageClassifier, class_groups
 from training.order import order
 from training.recipe import Recipe
 from training.schedules import schedule
@@ -72,8 +72,7 @@ class Training:
         self.train_photos, self.validation_photos = train_photos, validation_photos
         self._bag = bag
         self._seed_everything(0)
-        groups = list(members)
-        of_class = [groups.index(group) for group, classes in members.items() for _ in classes]
+        of_class = class_groups(members)
         model = ImageClassifier(of_class, recipe.architecture, recipe.head)
         self.model: ImageClassifier = model.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._class_logits = self.model.class_logits

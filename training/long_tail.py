@@ -16,7 +16,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.captcha_dataset import Photo, scan
+from training.captcha_dataset import Photo, by_class, scan
 from training.cli import DataError, run_script
 from training.files import write_new
 
@@ -31,9 +31,7 @@ def cut(photos: Sequence[Photo], classes: int, least: int, test: int, seed: int)
 
     Raises DataError where there are too few classes or images.
     """
-    of_class: dict[tuple[str, str], list[Photo]] = {}
-    for photo in photos:
-        of_class.setdefault((photo.group, photo.class_name), []).append(photo)
+    of_class = by_class(photos)
     generator = random.Random(seed)  # noqa: S311 (no secret)
     if len(of_class) < classes:
         raise DataError(f"there are {len(of_class)} classes: --classes {classes} are too many")

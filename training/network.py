@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -12,6 +12,11 @@ from training import architectures
 # The ImageNet statistics that torchvision's own weights were trained with (RGB, of values in [0, 1]).
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+
+
+def class_groups(members: Mapping[str, Sequence[str]]) -> list[int]:
+    """The index of its group for every class, from every group's classes; both in the order of `members`."""
+    return [index for index, classes in enumerate(members.values()) for _ in classes]
 
 
 class ImageClassifier(nn.Module):

@@ -29,7 +29,7 @@ from training.checkpoint import BEST, META
 from training.cli import DataError, run_script
 from training.figures import subplots
 from training.fit import Machine
-from training.network import ImageClassifier
+from training.network import ImageClassifier, class_groups
 from training.recipe import from_record
 from training.splits import parts_of
 
@@ -180,8 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _, validation = parts_of(photos, meta["recipe"]["validation_share"], meta["recipe"]["seed"], meta.get("fold"))
     members = meta["members"]
     recipe = from_record(meta["recipe"])
-    of_class = [index for index, names in enumerate(members.values()) for _ in names]
-    model = ImageClassifier(of_class, recipe.architecture, recipe.head)
+    model = ImageClassifier(class_groups(members), recipe.architecture, recipe.head)
     model.load_state_dict(weights)
     machine = Machine(torch.device("cuda" if torch.cuda.is_available() else "cpu"), args.workers)
     assessment = assess(model, validation, members, recipe, machine)

@@ -8,15 +8,13 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
 from training import parallel, pretrained, tracking
 from training.assess import assess
 from training.captcha_dataset import Photo, classes_of
-from training.checkpoint import BEST, LAST, META, Checkpoint
+from training.checkpoint import BEST, LAST, META, Checkpoint, load_best
 from training.cli import DataError
 from training.fit import Machine, Scores, Training
-from training.network import ImageClassifier
+from training.network import ImageClassifier, class_groups
 from training.recipe import Recipe, spoken
 from training.report import write_report
 from training.splits import bootstrap, parts_of
@@ -55,10 +53,15 @@ class Job:
         return tracking.run(name, run_id, nested)
 
 
+def has_begun(folder: Path) -> bool:
+    """Whether it holds a training, finished or not."""
+    return (folder / META).exists() or (folder / LAST).exists()
+
+
 def begun(folders: Sequence[Path], resume: bool) -> list[Path]:
     """Those that hold a training already. Raises DataError where there is one and nothing to go on with is wanted, or
     the reverse."""
-    there = [folder for folder in folders if (folder / META).exists() or (folder / LAST).exists()]
+    there = list(filter(has_begun, folders))
     if there and not resume:
         raise DataError(f"{there[0]} exists: --resume goes on with it; or remove it")
     if resume and not there:
@@ -112,9 +115,8 @@ def _finish(job: Job, training: Training, checkpoint: Checkpoint, record: tracki
     recipe, best = job.recipe, training.best
     if len(training.history) < recipe.epochs:
         print(f"no better {spoken(recipe.select_by)} for {recipe.patience} epochs: stopped early")
-    of_class = training.model.membership.argmax(1).tolist()
-    model = ImageClassifier(of_class, recipe.architecture, recipe.head)
-    model.load_state_dict(torch.load(job.output_dir / BEST, map_location="cpu", weights_only=True))
+    model = ImageClassifier(class_groups(training.members), recipe.architecture, recipe.head)
+    load_best(model, job.output_dir)
     size = recipe.input_size[-1]
     assessment = assess(model, training.validation_photos, training.members, recipe, job.machine)
     page = write_report(job.output_dir / "report", checkpoint.meta, assessment)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
-from training.captcha_dataset import Photo
+from training.captcha_dataset import Photo, by_class
 from training.cli import DataError
 
 Parts = tuple[list[Photo], list[Photo]]  # to train on, to validate
@@ -33,11 +33,8 @@ def split(photos: Sequence[Photo], validation_share: float, seed: int) -> Parts:
 
 def _missing(part: Sequence[Photo], other: Sequence[Photo]) -> list[Photo]:
     """The first of `other` of every class that `part` has nothing of; rare ones fall to one side as a whole."""
-    first: dict[tuple[str, str], Photo] = {}
-    for photo in other:
-        first.setdefault((photo.group, photo.class_name), photo)
-    there = {(photo.group, photo.class_name) for photo in part}
-    return [photo for name, photo in sorted(first.items()) if name not in there]
+    there = by_class(part)
+    return [photos[0] for name, photos in sorted(by_class(other).items()) if name not in there]
 
 
 def fold(photos: Sequence[Photo], number: int, count: int, seed: int) -> Parts:
@@ -57,10 +54,7 @@ def bootstrap(photos: Sequence[Photo], number: int, seed: int) -> list[Photo]:
     Each class is drawn within itself, so that a rare one does not lose all its images.
     """
     random = np.random.default_rng([seed, number])
-    of_class: dict[tuple[str, str], list[Photo]] = {}
-    for photo in photos:
-        of_class.setdefault((photo.group, photo.class_name), []).append(photo)
-    return [own[index] for own in of_class.values() for index in random.integers(0, len(own), len(own))]
+    return [own[index] for own in by_class(photos).values() for index in random.integers(0, len(own), len(own))]
 
 
 def parts_of(photos: Sequence[Photo], share: float, seed: int, folds: Sequence[int] | None = None) -> Parts:

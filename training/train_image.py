@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training import parallel, recipe, tracking
-from training.bags import train_bags
+from training.bags import train
 from training.captcha_dataset import readable, scan
 from training.cli import DataError, run_script
 from training.fit import Machine
 from training.folds import cross_validate
-from training.runner import Job, run
+from training.runner import Job
 from training.tune import search
 
 
@@ -40,10 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             search(job, args.tune, args.resume)
         elif args.folds:
             cross_validate(job, args.folds, args.resume)
-        elif hyper_parameters.bags > 1:
-            train_bags(job, args.resume)
         else:
-            run(job, args.resume)
+            train(job, args.resume)
     finally:
         parallel.leave()
 

@@ -12,7 +12,6 @@ import torch
 from sklearn.metrics import f1_score
 
 from handlers import image
-from tests.training.photos import write_photos
 from training import report
 from training.captcha_dataset import scan
 from training.cli import DataError
@@ -32,11 +31,6 @@ TINY = [
     "--no_mlflow",
     "--bags=2",
 ]
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_photos(tmp_path_factory.mktemp("photos") / "images")
 
 
 @pytest.fixture(scope="module")

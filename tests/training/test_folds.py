@@ -7,16 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.photos import write_photos
 from training.cli import DataError
 from training.train_image import main
 
 TINY = ["--input_size=32", "--batch_size=8", "--epochs=1", "--workers=0", "--no_mlflow", "--folds=3"]
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_photos(tmp_path_factory.mktemp("photos") / "images")
 
 
 def test_cross_validation(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,11 +31,6 @@ OPTIONS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_photos(tmp_path_factory.mktemp("photos") / "images")
-
-
 def start(data_dir: Path, output_dir: Path, *more: str) -> subprocess.Popen[str]:
     command = [sys.executable, "training/train_efficientnet.py", f"--data_dir={data_dir}", f"--output_dir={output_dir}"]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as in this process: the order of sums is part of the bits

@@ -9,7 +9,6 @@ from pathlib import Path
 import optuna
 import pytest
 
-from tests.training.photos import write_photos
 from training.cli import DataError
 from training.recipe import Recipe
 from training.train_image import _parse, main
@@ -17,11 +16,6 @@ from training.tune import STORE
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # Optuna leaves its SQLite connections to the end
 TINY = ["--input_size=32", "--batch_size=8", "--epochs=2", "--workers=0", "--no_mlflow", "--validation_share=0.25"]
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_photos(tmp_path_factory.mktemp("photos") / "images")
 
 
 def study(output: Path) -> optuna.Study:
