@@ -14,7 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from marserve.client import JSON, read_reply
+from handlers.accept import JPEG, JSON, PNG
+from marserve.client import read_reply
+from marserve.summary import IMAGES
 
 Checker = Callable[[Mapping[str, Any], bytes], str]
 
@@ -23,7 +25,7 @@ MIN_PER_GROUP = 2
 DEFAULT_COUNT = 6  # images of a challenge that does not say how many
 _MAX_REASON = 200
 _BESIDE_ANSWER = ("confidence", "predicted_class", "is_valid", "probabilities", "message")
-_ENDS = {"image/jpeg": (b"\xff\xd8\xff", b"\xff\xd9"), "image/png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")}
+_ENDS = {JPEG: (b"\xff\xd8\xff", b"\xff\xd9"), PNG: (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")}
 
 
 def check_reply(kind: str, request: bytes, content: bytes, status: int, media_type: str = JSON) -> str:
@@ -180,7 +182,7 @@ CHECKERS: Mapping[str, Checker] = {
     "yes_no": yes_no,
 }
 
-_IMAGES = ("any", "face_mosaic")  # whose replies may be images
+_IMAGES = ("any", *IMAGES)  # whose replies may be images
 
 
 def _check_one(kind: str, body: Any, request: bytes) -> str:
@@ -202,7 +204,7 @@ def _is_box(box: Any) -> bool:
 
 def _is_jpeg(text: Any) -> bool:
     try:
-        return _is_image(base64.b64decode(text, validate=True), "image/jpeg")
+        return _is_image(base64.b64decode(text, validate=True), JPEG)
     except (TypeError, ValueError, binascii.Error):
         return False
 

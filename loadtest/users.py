@@ -12,9 +12,10 @@ from grpc.experimental import gevent as grpc_gevent  # type: ignore[attr-defined
 from locust import FastHttpUser, User, constant
 from locust.exception import CatchResponseError
 
+from handlers.accept import JSON
 from loadtest.checkers import check_reply
 from loadtest.plan import TIMEOUT, Plan, Target
-from marserve.client import JSON, content_type
+from marserve.client import content_type
 from marserve.protos import inference_pb2, inference_pb2_grpc
 
 _GRPC_OPTIONS = [

@@ -147,7 +147,8 @@ def predict(
 
     A key for an edge is taken from the environment, MARSERVE_KEY: what is on a command line others can see.
     """
-    from marserve.client import ANY, JSON, Answer, Client, GrpcClient, RestClient
+    from handlers.accept import JSON
+    from marserve.client import ANY, Answer, Client, GrpcClient, RestClient
 
     key = os.environ.get("MARSERVE_KEY", "")
     client: Client = GrpcClient(grpc_address, key) if use_grpc else RestClient(url, key)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import grpc
 import httpx
 
+from handlers.accept import JSON
 from handlers.payload import looks_like_json
 from marserve.errors import MarserveError
 
@@ -19,7 +20,7 @@ TIMEOUT = 60.0  # seconds
 _MAX_MESSAGE = 16 * 2**20
 
 
-JSON, ANY = "application/json", "*/*"  # of an Accept header
+ANY = "*/*"  # of an Accept header
 
 
 @dataclass(frozen=True, slots=True)
